@@ -1,0 +1,62 @@
+# make demo    the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
+# make test    every test
+# make check   lint, types, import rules and unit tests: under a minute
+# make bench   measurements; see bench/
+# make lock    pin the requirements again, after a change of pyproject.toml
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench lock clean
+
+demo: $(VENV)/.local
+	$(BIN)/tidemark dev --simulate 0.7 $(ARGS)
+
+test: check $(VENV)/.node
+	$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+lock: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	  pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	  --extra local pyproject.toml -o requirements-local.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	  --extra local --extra dev pyproject.toml -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) node_modules
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Tidemark needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV) \
+	  || { echo "Python's venv module is missing: install it (Debian: python3-venv)" >&2; exit 1; }
+
+# What the stack needs to run.
+$(VENV)/.local: requirements-local.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the tests need besides.
+$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.local
+
+# The JavaScript client that the gateway is held to. Without node its tests are skipped, and say so.
+$(VENV)/.node: package-lock.json | $(BIN)/python
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; fi
+	@touch $@
