@@ -1,0 +1,49 @@
+"""What the client-facing functions read from a request in the same way."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from starlette.requests import Request
+
+from shared.errors import BadBodyError, BadNumberError, BodyTooLargeError
+from shared.tokens import Grant, TokenVerifier
+
+
+def authenticate(request: Request, verifier: TokenVerifier) -> Grant:
+    """Return what the request's token allows: from the Authorization header, else from ``token=``.
+
+    Raises TokenMissingError, TokenExpiredError or TokenError.
+    """
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return verifier.verify(credentials.strip())
+    return verifier.verify(request.query_params.get("token"))
+
+
+def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:
+    """Return a number of the query. Raises BadNumberError if it is not a whole number from least to most."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) is None or not least <= int(text) <= most:
+        raise BadNumberError(f"{name} must be a whole number from {least} to {most}.")
+    return int(text)
+
+
+async def json_object(request: Request, *, max_bytes: int) -> dict[str, Any]:
+    """Return the request's body. Raises BodyTooLargeError, or BadBodyError if it is not a JSON object."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BodyTooLargeError(f"The body must be at most {max_bytes} bytes.")
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise BadBodyError("The body must be a JSON object.")
+    return decoded

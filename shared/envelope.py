@@ -1,0 +1,54 @@
+"""Envelopes: the CloudEvents 1.0 JSON that clients receive, and how it is kept in the log.
+
+The log's script gives an event its position, so an envelope is stored without one and `with_position` puts it
+in when the event is read. Both forms are ASCII JSON on one line: nothing in them can end an SSE line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from shared.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A Gmail change as Pub/Sub delivered it. Addresses and ids are as sent; ``published_at`` is RFC 3339."""
+
+    subscription: str
+    message_id: str
+    published_at: str
+    email_address: str
+    history_id: str
+    topic: str
+
+
+def envelope_of(note: Notification) -> str:
+    """Build the stored envelope of a notification (CloudEvents 1.0, section 3.1 and JSON format 1.0.2)."""
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": note.message_id,
+            "source": f"//pubsub.googleapis.com/{note.subscription}",
+            "type": "gmail.mailbox.changed",
+            "subject": note.email_address.lower(),
+            "time": note.published_at,
+            "topic": note.topic,
+            "data": {"emailAddress": note.email_address, "historyId": note.history_id},
+        },
+        separators=(",", ":"),
+    )
+
+
+def with_position(envelope: str, position: Position) -> str:
+    """Return the envelope with its position as the last member."""
+    return f'{envelope[:-1]},"position":"{position}"}}'
+
+
+def as_object(envelope: str, position: Position) -> dict[str, Any]:
+    """Return the envelope with its position as a JSON object."""
+    decoded: dict[str, Any] = json.loads(envelope)
+    decoded["position"] = str(position)
+    return decoded

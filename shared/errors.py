@@ -1,0 +1,148 @@
+"""Every error of the project: one root, and each class says in one line when it is raised."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TidemarkError(Exception):
+    """Root of all errors of this project.
+
+    The first line of a class's docstring is what a client is told when the status is 5xx.
+
+    ``code`` is the stable word in an error body, ``status`` the HTTP status, ``temporary`` whether the same
+    call may succeed later, ``retry_after_s`` what a client is told to wait.
+    """
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    temporary: ClassVar[bool] = False
+    retry_after_s: ClassVar[int | None] = None
+
+
+class SettingsError(TidemarkError):
+    """A setting is missing or malformed; the message names every one at fault."""
+
+    code = "settings"
+
+
+class RequestError(TidemarkError):
+    """The caller's request cannot be served as it is; subclasses say why."""
+
+    code = "bad_request"
+    status = 400
+
+
+class BadTopicError(RequestError):
+    """A topic is not 1-320 characters of the allowed set, or is not named at all where it must be."""
+
+    code = "bad_topic"
+
+
+class TopicRequiredError(RequestError):
+    """The token allows a prefix of topics, so the request must name the ones it wants."""
+
+    code = "topic_required"
+
+
+class TooManyTopicsError(RequestError):
+    """A request names more topics than one stream may follow."""
+
+    code = "too_many_topics"
+
+
+class BadCursorError(RequestError):
+    """A cursor is not a position, nor a word that is allowed there."""
+
+    code = "bad_cursor"
+
+
+class BadClientError(RequestError):
+    """A client name is not 1-64 characters of ``A-Za-z0-9_-``, or is missing where it must be given."""
+
+    code = "bad_client"
+
+
+class BadNumberError(RequestError):
+    """A number in the query is not one, or lies outside its range."""
+
+    code = "bad_number"
+
+
+class BadBodyError(RequestError):
+    """A request body is not the JSON object that the endpoint takes."""
+
+    code = "bad_body"
+
+
+class BodyTooLargeError(RequestError):
+    """A request body is larger than the endpoint reads."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class CursorAheadError(RequestError):
+    """An acknowledged cursor lies beyond the log's clock."""
+
+    code = "cursor_ahead"
+    status = 409
+
+
+class TokenError(RequestError):
+    """A client token is not valid: signature, key, audience, claims or life time."""
+
+    code = "token_invalid"
+    status = 401
+
+
+class TokenMissingError(TokenError):
+    """A request carries no client token."""
+
+    code = "token_missing"
+
+
+class TokenExpiredError(TokenError):
+    """A client token was valid and has expired."""
+
+    code = "token_expired"
+
+
+class TopicForbiddenError(RequestError):
+    """The token does not allow a topic that the request names."""
+
+    code = "topic_forbidden"
+    status = 403
+
+
+class UnavailableError(TidemarkError):
+    """A part that the request needs cannot serve it now; the same request may succeed later."""
+
+    code = "unavailable"
+    status = 503
+    temporary = True
+    retry_after_s = 2
+
+
+class LogUnavailableError(UnavailableError):
+    """The log cannot be reached now.
+
+    Raised when Redis does not answer in time, or with anything that is not a defect of ours (`shared.upstash`).
+    """
+
+    code = "log_unavailable"
+
+
+class ProcessFullError(UnavailableError):
+    """The process already serves as many streams as it may."""
+
+    code = "process_full"
+
+
+class LogDefectError(TidemarkError):
+    """The log refused a command.
+
+    Raised when only a defect of ours explains it: wrong type, syntax, arity.
+    """
+
+    code = "log_defect"

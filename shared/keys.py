@@ -1,0 +1,62 @@
+"""Names of everything that Tidemark keeps in Redis, under one prefix a stage."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+def _digest(*parts: str) -> str:
+    # Ids of other people may hold anything, and may be personal: a key holds their hash.
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key and channel names of one stage."""
+
+    stage: str
+
+    @property
+    def _prefix(self) -> str:
+        return f"tidemark:{self.stage}:"
+
+    @property
+    def clock(self) -> str:
+        """Where the highest position ever given out is kept."""
+        return f"{self._prefix}clock"
+
+    @property
+    def born(self) -> str:
+        """Where the beginning of the log's memory is kept."""
+        return f"{self._prefix}born"
+
+    @property
+    def parked(self) -> str:
+        """The list of pushes that can never be read."""
+        return f"{self._prefix}parked"
+
+    def log(self, topic: str) -> str:
+        """Return the stream that holds a topic's entries."""
+        return f"{self._prefix}log:{topic}"
+
+    def last(self, topic: str) -> str:
+        """Return where the position of a topic's last event is kept."""
+        return f"{self._prefix}last:{topic}"
+
+    def seen(self, subscription: str, message_id: str) -> str:
+        """Return the dedupe key of a Pub/Sub message."""
+        return f"{self._prefix}seen:{_digest(subscription, message_id)}"
+
+    def ack(self, user: str, client: str) -> str:
+        """Return where the cursor that a user's client has acknowledged is kept."""
+        return f"{self._prefix}ack:{_digest(user)}:{client}"
+
+    @property
+    def live_prefix(self) -> str:
+        """What every live channel begins with; the topic follows."""
+        return f"{self._prefix}live:"
+
+    def live(self, topic: str) -> str:
+        """Return the channel that announces a topic's events."""
+        return f"{self.live_prefix}{topic}"

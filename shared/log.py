@@ -1,0 +1,224 @@
+"""The log: every event for its retention time, each topic on its own, one order over all of them.
+
+Each operation is one atomic script and so one HTTP request, and may be repeated freely. The log watches its own
+memory: it knows the highest position it has ever seen, sends it along with each script, and a Redis that has
+fallen behind it (a failover, a restored copy) is fenced by that very script.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.coalesce import Coalescer
+from shared.entry import FORMAT, READABLE_FORMATS, Entry, Gap, Reading, TopicRead
+from shared.errors import CursorAheadError, LogDefectError, LogUnavailableError
+from shared.keys import Keys
+from shared.position import ZERO, Position
+from shared.retention import Retention
+from shared.scripts import script
+from shared.upstash import Upstash
+
+logger = logging.getLogger("tidemark.log")
+
+APPEND_TIMEOUT_S = 1.5
+READ_TIMEOUT_S = 3.0
+MAX_READ_BYTES = 1_000_000
+MAX_READ_TOPICS = 500
+_PARALLEL_READS = 8
+
+#: Where a read may begin besides a position.
+EARLIEST = "earliest"
+NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an event stands, and whether it stood there before."""
+
+    position: Position
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """Where to read a topic from: a cursor, `EARLIEST` or `NOW`.
+
+    ``born_told`` is the beginning of the log's memory that this reader was already told a gap for.
+    """
+
+    cursor: Position | str
+    born_told: Position = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    topics: tuple[tuple[str, From], ...]
+    limit: int
+
+    @property
+    def weight(self) -> int:
+        return max(1, len(self.topics))
+
+
+class Log:
+    """The log of one stage, behind an Upstash client."""
+
+    def __init__(self, upstash: Upstash, keys: Keys, retention: Retention, *, now_ms: str = "") -> None:
+        """``now_ms`` replaces the server's time in every script; it is for tests."""
+        self._upstash = upstash
+        self._keys = keys
+        self._retention = retention
+        self._now_ms = now_ms
+        self._seen = ZERO
+        self._reads = Coalescer(
+            self._read_together, parallel=_PARALLEL_READS, weight=lambda query: query.weight, most=MAX_READ_TOPICS
+        )
+
+    def saw(self, position: Position) -> None:
+        """Note a position that this log gave out, learned elsewhere (from the live feed)."""
+        self._seen = max(self._seen, position)
+
+    async def append(self, *, topic: str, envelope: str, subscription: str, message_id: str) -> Appended:
+        """Append an event unless this message of this subscription was appended within the dedupe time.
+
+        Raises LogUnavailableError or LogDefectError; then it may or may not be stored, and may be sent again.
+        """
+        keys = self._keys
+        position, before, clock = await self._run(
+            "append",
+            [keys.clock, keys.born, keys.log(topic), keys.last(topic), keys.seen(subscription, message_id)],
+            [
+                str(self._seen),
+                FORMAT,
+                envelope,
+                keys.live(topic),
+                self._retention.dedupe_s,
+                self._retention.topic_max_events,
+                self._retention.keep_s,
+                self._retention.memory_s,
+                self._now_ms,
+            ],
+            timeout_s=APPEND_TIMEOUT_S,
+        )
+        self.saw(Position.parse(clock))
+        return Appended(Position.parse(position), duplicate=before == "1")
+
+    async def read(self, topics: Mapping[str, From], *, limit: int) -> Reading:
+        """Read what topics hold after their cursors: about ``limit`` entries at most, and 1 MB.
+
+        Reads that pile up are made together, so a topic may bring some more entries than the limit. Raises
+        LogUnavailableError or LogDefectError, and ValueError beyond `MAX_READ_TOPICS`.
+        """
+        if len(topics) > MAX_READ_TOPICS:
+            raise ValueError(f"at most {MAX_READ_TOPICS} topics a read")
+        query = _Query(tuple(topics.items()), limit)
+        try:
+            return await self._reads.call(query)
+        except LogDefectError:
+            # It may be that of another read, made together with this one.
+            return (await self._read_together([query]))[0]
+
+    async def _read_together(self, queries: Sequence[_Query]) -> list[Reading]:
+        """Run the read script once for several queries."""
+        keys = [self._keys.clock, self._keys.born]
+        args: list[str | int] = [
+            str(self._seen),
+            self._now_ms,
+            sum(query.limit for query in queries),
+            MAX_READ_BYTES,
+            self._retention.memory_s,
+        ]
+        for query in queries:
+            for topic, start in query.topics:
+                keys += [self._keys.log(topic), self._keys.last(topic)]
+                args += [str(start.cursor), str(start.born_told)]
+        clock_text, born_text, answers = await self._run("read", keys, args, timeout_s=READ_TIMEOUT_S)
+        clock, born = Position.parse(clock_text), Position.parse(born_text)
+        self.saw(clock)
+        answer = iter(answers)
+        return [
+            Reading(clock, born, tuple(_topic_read(topic, next(answer), clock, born) for topic, _ in query.topics))
+            for query in queries
+        ]
+
+    async def ack(self, user: str, client: str, cursor: Position) -> Position:
+        """Keep a client's cursor for the retention time and return the one kept: it never moves backwards.
+
+        Raises CursorAheadError when it lies beyond the clock.
+        """
+        kept, clock = await self._run(
+            "ack",
+            [self._keys.clock, self._keys.born, self._keys.ack(user, client)],
+            [str(self._seen), self._now_ms, str(cursor), self._retention.keep_s],
+            timeout_s=READ_TIMEOUT_S,
+        )
+        self.saw(Position.parse(clock))
+        if not kept:
+            raise CursorAheadError(f"The log has not come to {cursor} yet.")
+        return Position.parse(kept)
+
+    async def acked(self, user: str, client: str) -> Position | None:
+        """Return the cursor that a client has acknowledged, if one is kept."""
+        kept = await self._upstash.execute(["GET", self._keys.ack(user, client)], timeout_s=READ_TIMEOUT_S)
+        return None if kept is None else Position.parse(kept)
+
+    async def fence(self, lost: Position) -> None:
+        """Say that an event at ``lost`` was seen and is gone: every cursor up to now is told of a gap."""
+        clock, _born = await self._run(
+            "fence",
+            [self._keys.clock, self._keys.born],
+            [str(self._seen), self._now_ms, str(lost)],
+            timeout_s=READ_TIMEOUT_S,
+        )
+        self.saw(Position.parse(clock))
+
+    async def check(self, *, timeout_s: float = 1.0) -> None:
+        """Raise LogUnavailableError unless Redis answers."""
+        await self._upstash.ping(timeout_s=timeout_s)
+
+    async def _run(self, name: str, keys: Sequence[str], args: Sequence[str | int], *, timeout_s: float) -> Any:
+        answer = await self._upstash.execute(["EVAL", script(name), len(keys), *keys, *args], timeout_s=timeout_s)
+        if not isinstance(answer, list):
+            # Some proxy answered in Redis's place.
+            raise LogUnavailableError(f"The {name} script answered with {type(answer).__name__}.")
+        return answer
+
+
+def _topic_read(topic: str, answer: Sequence[Any], clock: Position, born: Position) -> TopicRead:
+    start_text, after, resume, more, *found = answer
+    start = Position.parse(start_text)
+    gap = Gap(topic, Position.parse(after), Position.parse(resume), born) if after else None
+    truncated = more == "1"
+    entries: list[Entry] = []
+    unreadable: Position | None = None
+    for position_text, fmt, prev, envelope in found:
+        position = Position.parse(position_text)
+        if fmt in READABLE_FORMATS:
+            entries.append(Entry(topic, position, Position.parse(prev), envelope))
+        elif entries:
+            # A later version wrote this one. Stop before it, so that the next read begins with its gap.
+            truncated = True
+            break
+        else:
+            logger.warning("an entry of a later format was skipped", extra={"format": fmt})
+            unreadable = position
+    if unreadable is not None:
+        gap = Gap(topic, gap.after if gap else start, unreadable, born)
+    if not truncated:
+        end = clock
+    elif entries:
+        end = entries[-1].position
+    else:
+        end = unreadable or start
+    return TopicRead(topic, start, gap, tuple(entries), end, truncated)
+
+
+def parse_live(topic: str, message: str) -> Entry:
+    """Read a live message ``<format> <prev> <position> <envelope>``. Raises ValueError if it is not one."""
+    fmt, prev, position, envelope = message.split(" ", 3)
+    if fmt not in READABLE_FORMATS:
+        raise ValueError(f"live message of format {fmt}")
+    return Entry(topic, Position.parse(position), Position.parse(prev), envelope)

@@ -1,0 +1,186 @@
+"""Settings: read once from the environment, checked whole, every fault reported at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from urllib.parse import urlsplit
+
+from shared.errors import SettingsError
+from shared.retention import Retention
+
+_MIN_KEY_BYTES = 32
+_TOKEN_KEYS_FORM = f"kid:secret[,kid:secret...], each secret {_MIN_KEY_BYTES} bytes or more"
+_MIN_DEDUPE_S = 3600
+
+
+class Function(Enum):
+    """Which function the settings are for: each needs its own."""
+
+    WEBHOOK = "webhook"
+    STREAM = "stream"
+    REPLAY = "replay"
+    LOCAL = "local"
+
+    @property
+    def _serves_clients(self) -> bool:
+        return self is not Function.WEBHOOK
+
+    @property
+    def _takes_pushes(self) -> bool:
+        return self in (Function.WEBHOOK, Function.LOCAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says. Names and meanings are in the README's table of settings."""
+
+    redis_url: str
+    redis_token: str
+    stage: str
+    retention_s: int
+    topic_max_events: int
+    dedupe_s: int
+    token_keys: Mapping[str, str]
+    max_streams: int
+    stream_max_s: int
+    reconcile_s: int
+    cors_origins: tuple[str, ...]
+
+    @property
+    def retention(self) -> Retention:
+        """How much the log keeps."""
+        return Retention(self.retention_s, self.topic_max_events, self.dedupe_s)
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str], function: Function) -> Settings:
+        """Read the settings of a function. Raises SettingsError with one line that names every one at fault."""
+        reader = _Reader(environ)
+        retention_s = reader.number("TIDEMARK_RETENTION_S", 86_400, 1, 31_536_000)
+        settings = cls(
+            redis_url=reader.text("UPSTASH_REDIS_REST_URL", _http_url),
+            redis_token=reader.text("UPSTASH_REDIS_REST_TOKEN", _printable),
+            stage=reader.text("TIDEMARK_STAGE", _stage, "dev"),
+            retention_s=retention_s,
+            topic_max_events=reader.number("TIDEMARK_TOPIC_MAX_EVENTS", 1000, 1, 1_000_000),
+            dedupe_s=reader.number("TIDEMARK_DEDUPE_S", max(retention_s, _MIN_DEDUPE_S), _MIN_DEDUPE_S, 31_536_000),
+            token_keys=reader.keys("TIDEMARK_TOKEN_KEYS") if function._serves_clients else {},  # noqa: SLF001
+            max_streams=reader.number("TIDEMARK_MAX_STREAMS", 10_000, 1, 1_000_000),
+            stream_max_s=reader.number("TIDEMARK_STREAM_MAX_S", 840, 1, 86_400),
+            reconcile_s=reader.number("TIDEMARK_RECONCILE_S", 20, 1, 3600),
+            cors_origins=reader.origins("TIDEMARK_CORS_ORIGINS"),
+        )
+        if function._takes_pushes:  # noqa: SLF001
+            reader.push_auth("TIDEMARK_PUSH_AUTH")
+        reader.finish()
+        return settings
+
+    @classmethod
+    def load(cls, function: Function) -> Settings:
+        """Read the settings from this process's environment. The only place that looks at it."""
+        return cls.of(os.environ, function)
+
+
+def _http_url(value: str) -> str | None:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return "must be an http(s) URL"
+    # urlsplit drops line breaks, which the HTTP client then refuses with each request.
+    plain = re.fullmatch(r"[!-~]+", value, re.ASCII)
+    good = plain and parts.scheme in ("http", "https") and parts.hostname and port != 0 and not parts.query
+    return None if good else "must be an http(s) URL"
+
+
+def _is_origin(value: str) -> bool:
+    if _http_url(value) is not None:
+        return False
+    parts = urlsplit(value)
+    return value == f"{parts.scheme}://{parts.netloc}"
+
+
+def _printable(value: str) -> str | None:
+    return None if re.fullmatch(r"[!-~]+", value, re.ASCII) else "must be the database's REST token"
+
+
+def _stage(value: str) -> str | None:
+    good = re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value, re.ASCII)
+    return None if good else "must be 1-32 characters of a-z 0-9 -"
+
+
+def parse_token_keys(text: str) -> dict[str, str]:
+    """Read ``kid:secret[,kid:secret...]``. Raises ValueError, with a text that says what it should hold."""
+    keys: dict[str, str] = {}
+    for pair in text.split(","):
+        kid, colon, secret = pair.strip().partition(":")
+        if not colon or not kid or kid in keys or len(secret.encode()) < _MIN_KEY_BYTES:
+            raise ValueError(f"must be {_TOKEN_KEYS_FORM}, each kid once")
+        keys[kid] = secret
+    return keys
+
+
+class _Reader:
+    """Reads values and gathers what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._faults: list[str] = []
+
+    def _fault(self, name: str, what: str) -> None:
+        # The value itself is never shown: it may be a secret in the wrong place.
+        self._faults.append(f"{name} {what}")
+
+    def text(self, name: str, check: Callable[[str], str | None], default: str | None = None) -> str:
+        value = self._environ.get(name) or default
+        if value is None:
+            self._fault(name, f"is missing: {check('') or 'must be set'}")
+            return ""
+        fault = check(value)
+        if fault is not None:
+            self._fault(name, fault)
+        return value
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        text = self._environ.get(name)
+        if not text:
+            return default
+        value = int(text) if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) else None
+        if value is None or not least <= value <= most:
+            self._fault(name, f"must be a whole number from {least} to {most}")
+            return default
+        return value
+
+    def keys(self, name: str) -> dict[str, str]:
+        text = self._environ.get(name)
+        if not text:
+            self._fault(name, f"is missing: must be {_TOKEN_KEYS_FORM}")
+            return {}
+        try:
+            return parse_token_keys(text)
+        except ValueError as error:
+            self._fault(name, str(error))
+            return {}
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        origins = tuple(part.strip() for part in self._environ.get(name, "").split(",") if part.strip())
+        if not all(_is_origin(origin) for origin in origins):
+            self._fault(name, "must be a comma list of origins such as https://app.example.com")
+            return ()
+        return origins
+
+    def push_auth(self, name: str) -> None:
+        value = self._environ.get(name) or "on"
+        if value not in ("on", "off"):
+            self._fault(name, "must be on or off")
+        elif value == "off" and "AWS_LAMBDA_FUNCTION_NAME" in self._environ:
+            self._fault(name, "must not be off inside Lambda")
+        elif value == "on":
+            self._fault(name, "must be off: this version does not verify pushes yet, and so serves local use only")
+
+    def finish(self) -> None:
+        if self._faults:
+            raise SettingsError("settings: " + "; ".join(self._faults))
