@@ -1,0 +1,1 @@
+"""The replay function: missed events as JSON, and acks."""

@@ -1,0 +1,99 @@
+"""``GET /replay`` and ``POST /ack``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from shared.application import application
+from shared.client_name import check_client
+from shared.client_request import authenticate, json_object, whole_number
+from shared.cors import cors
+from shared.entry import Gap, merge
+from shared.envelope import as_object
+from shared.errors import BadBodyError, BadClientError, BadCursorError
+from shared.health import healthz
+from shared.log import EARLIEST, From, Log
+from shared.position import Position
+from shared.start import Basis
+from shared.tokens import Grant, TokenVerifier
+
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_MAX_ACK_BYTES = 4096
+_ACKED = "acked"
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the replay function needs."""
+
+    log: Log
+    verifier: TokenVerifier
+    cors_origins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, basis: Basis) -> Deps:
+        """Build them from the settings of this process."""
+        return cls(basis.log, TokenVerifier(basis.settings.token_keys), basis.settings.cors_origins)
+
+
+def build_app(deps: Deps) -> Starlette:
+    """Build the application."""
+
+    async def replay(request: Request) -> JSONResponse:
+        grant = authenticate(request, deps.verifier)
+        topics = grant.topics(request.query_params.getlist("topic"))
+        limit = whole_number(request, "limit", default=100, least=1, most=500)
+        after = await _after(deps.log, request, grant)
+        reading = await deps.log.read(dict.fromkeys(topics, From(after)), limit=limit)
+        page = merge(reading, limit)
+        return JSONResponse(
+            {
+                "events": [as_object(entry.envelope, entry.position) for entry in page.entries],
+                "cursor": str(page.cursor),
+                "more": page.more,
+                "gaps": [_gap(gap) for gap in page.gaps],
+            },
+            headers=_HEADERS,
+        )
+
+    async def ack(request: Request) -> Response:
+        grant = authenticate(request, deps.verifier)
+        body = await json_object(request, max_bytes=_MAX_ACK_BYTES)
+        cursor, client = body.get("cursor"), body.get("client")
+        if not isinstance(cursor, str) or not isinstance(client, str):
+            raise BadBodyError('The body must be {"cursor": "<cursor>", "client": "<client>"}.')
+        await deps.log.ack(grant.user, check_client(client), Position.parse(cursor))
+        return Response(status_code=204, headers=_HEADERS)
+
+    return application(
+        [
+            Route("/replay", replay, methods=["GET"]),
+            Route("/ack", ack, methods=["POST"]),
+            healthz(deps.log),
+        ],
+        middleware=cors(deps.cors_origins),
+    )
+
+
+async def _after(log: Log, request: Request, grant: Grant) -> Position | str:
+    """Return where a page begins. Raises BadCursorError or BadClientError."""
+    text = request.query_params.get("after")
+    if text is None:
+        raise BadCursorError("after is required: a cursor, earliest or acked.")
+    if text == EARLIEST:
+        return EARLIEST
+    if text != _ACKED:
+        return Position.parse(text)
+    named = request.query_params.get("client")
+    if named is None:
+        raise BadClientError("after=acked needs client=, the name that acknowledged.")
+    return await log.acked(grant.user, check_client(named)) or EARLIEST
+
+
+def _gap(gap: Gap) -> dict[str, str]:
+    return {"topic": gap.topic, "after": str(gap.after), "resume": str(gap.resume)}

@@ -1,0 +1,1 @@
+"""The stream function: server-sent events."""

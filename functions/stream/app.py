@@ -1,0 +1,122 @@
+"""``GET /events``."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from functions.stream.registry import Registry
+from functions.stream.response import StreamResponse
+from functions.stream.session import ACKED, Order, Stream
+from functions.stream.shutdown import on_termination
+from shared.application import application
+from shared.client_name import check_client
+from shared.client_request import authenticate
+from shared.cors import cors
+from shared.errors import BadClientError, BadCursorError
+from shared.health import healthz
+from shared.hub import Hub
+from shared.live import LiveFeed
+from shared.log import EARLIEST, NOW, Log
+from shared.position import Position
+from shared.start import Basis
+from shared.tokens import Grant, TokenVerifier
+
+#: Connections for requests; the live feed has its own, and both together stay within 50.
+REQUEST_CONNECTIONS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the stream function needs. ``clock`` is monotonic seconds, ``now`` Unix seconds."""
+
+    log: Log
+    hub: Hub
+    verifier: TokenVerifier
+    max_streams: int
+    stream_max_s: int
+    cors_origins: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+
+    @classmethod
+    def of(cls, basis: Basis) -> Deps:
+        """Build them from the settings of this process."""
+        settings = basis.settings
+        live = LiveFeed(settings.redis_url, settings.redis_token, basis.keys)
+        return cls(
+            log=basis.log,
+            hub=Hub(basis.log, live, reconcile_s=settings.reconcile_s),
+            verifier=TokenVerifier(settings.token_keys),
+            max_streams=settings.max_streams,
+            stream_max_s=settings.stream_max_s,
+            cors_origins=settings.cors_origins,
+        )
+
+
+def build_app(deps: Deps) -> Starlette:
+    """Build the application. Its lifespan starts and stops the hub."""
+    registry = Registry(deps.max_streams)
+
+    async def events(request: Request) -> StreamResponse:
+        grant = authenticate(request, deps.verifier)
+        topics = grant.topics(request.query_params.getlist("topic"))
+        named = request.query_params.get("client")
+        client = f"c_{secrets.token_hex(8)}" if named is None else check_client(named)
+        start = _start(request)
+        if start == ACKED and named is None:
+            raise BadClientError("from=acked needs client=, the name that acknowledged.")
+        ends_at, end_reason = _end(deps, grant)
+        order = Order(
+            connection=f"c_{secrets.token_hex(8)}",
+            user=grant.user,
+            client=client,
+            topics=topics,
+            start=start,
+            ends_at=ends_at,
+            end_reason=end_reason,
+        )
+        return StreamResponse(request, Stream(order, deps.hub, deps.log, clock=deps.clock), registry)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        deps.hub.start()
+        with on_termination(registry.shut_down):
+            yield
+        registry.shut_down()
+        await deps.hub.close()
+
+    return application(
+        [Route("/events", events), healthz(deps.log)],
+        middleware=cors(deps.cors_origins),
+        lifespan=lifespan,
+    )
+
+
+def _end(deps: Deps, grant: Grant) -> tuple[float, str]:
+    """Return when a stream ends, on the monotonic clock, and why."""
+    # Streams that opened together do not come back together.
+    life_s = deps.stream_max_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
+    token_s = grant.expires_at - deps.now()
+    if token_s < life_s:
+        return deps.clock() + token_s, "token_expired"
+    return deps.clock() + life_s, "rotate"
+
+
+def _start(request: Request) -> Position | str:
+    """Return where a stream begins. Raises BadCursorError for what is no cursor and no word known here."""
+    resumed = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    if resumed:
+        return Position.parse(resumed)
+    word = request.query_params.get("from", NOW)
+    if word not in (NOW, EARLIEST, ACKED):
+        raise BadCursorError("from must be now, earliest or acked.")
+    return word

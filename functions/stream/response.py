@@ -1,0 +1,83 @@
+"""The ASGI response that carries a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from functions.stream.registry import Registry
+from functions.stream.session import Stream
+from shared import sse
+from shared.errors import UnavailableError
+from shared.problem import problem
+
+#: What a refused EventSource waits before it comes back, ms: spread, so that they do not come back together.
+RETRY_UNAVAILABLE_MS = (2_000, 8_000)
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class StreamResponse:
+    """Opens a stream, sends it, and closes it whatever happens in between.
+
+    Nothing is taken before the server calls this, so a response that is never sent leaks nothing.
+    """
+
+    def __init__(self, request: Request, stream: Stream, registry: Registry) -> None:
+        self._accepts_sse = sse.CONTENT_TYPE in request.headers.get("accept", "").lower()
+        self._stream = stream
+        self._registry = registry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        try:
+            self._registry.add(self._stream)
+            first = await self._stream.open()
+        except UnavailableError as error:
+            await self._refuse(error, scope, receive, send)
+        else:
+            await self._send(first, receive, send)
+        finally:
+            self._registry.discard(self._stream)
+            self._stream.close()
+
+    async def _send(self, first: bytes, receive: Receive, send: Send) -> None:
+        async def write(chunk: bytes) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+        watcher = asyncio.ensure_future(self._watch(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await write(first)
+            await self._stream.run(write)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            watcher.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        """End the stream when the client leaves (where that can be seen: not on Lambda)."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._stream.end("gone")
+
+    async def _refuse(self, error: UnavailableError, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._accepts_sse:
+            await problem(error)(scope, receive, send)
+            return
+        # Any status but 200 would end a native EventSource for good.
+        wait_ms = random.randint(*RETRY_UNAVAILABLE_MS)  # noqa: S311 - jitter, not a secret
+        body = sse.bye("unavailable", reconnect=True, retry_ms=wait_ms)
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": body, "more_body": False})

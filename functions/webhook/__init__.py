@@ -1,0 +1,1 @@
+"""The webhook function: Google Pub/Sub pushes."""

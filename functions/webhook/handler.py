@@ -1,0 +1,10 @@
+"""Cold start of the webhook function on Lambda."""
+
+from __future__ import annotations
+
+from functions.webhook.app import Deps, build_app
+from shared.lambda_handler import lambda_handler
+from shared.settings import Function
+from shared.start import start
+
+handler = lambda_handler(build_app(Deps.of(start(Function.WEBHOOK))))
