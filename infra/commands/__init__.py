@@ -1,0 +1,1 @@
+"""The subcommands of `tidemark`, one module each: ``add_arguments`` and ``run``."""

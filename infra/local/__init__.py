@@ -1,0 +1,1 @@
+"""The local stack: embedded Redis, the Upstash-compatible gateway, all functions on one origin."""

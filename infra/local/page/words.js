@@ -1,0 +1,41 @@
+/** What a state and its reason mean, for people. */
+
+/** @type {Record<string, string>} why a stream is not open now but will be */
+const WHY_AWAY = {
+  dropped: "you dropped it",
+  lost: "the connection was lost",
+  silence: "three heartbeats were missing",
+  stuck: "no answer",
+  refused: "the server refused the stream",
+  token: "no token to be had",
+  renewal: "with a new token",
+  token_expired: "the token had expired",
+  rotate: "the server ends long streams",
+  shutdown: "the server shuts down",
+  slow_consumer: "this tab read too slowly",
+  unavailable: "the log cannot be reached",
+};
+
+/** @type {Record<string, string>} why it ended. The first word is the server's, so that it can be looked up. */
+const WHY_CLOSED = {
+  idle: "no mailbox followed yet",
+  dropped: "you dropped it",
+  refused: "refused: the server said no several times",
+  superseded: "superseded: another tab with this client id took over",
+  evicted: "evicted: you opened more streams than one user may have",
+  token_expired: "token_expired: the token ran out",
+  revoked: "revoked: tokens of this user issued until now are void",
+};
+
+/**
+ * The words behind the state.
+ * @param {string} state
+ * @param {string} reason
+ * @param {number} mailboxes how many are followed
+ */
+export function describe(state, reason, mailboxes) {
+  if (state === "closed") return WHY_CLOSED[reason] ?? reason;
+  if (state === "live") return mailboxes === 1 ? "following one mailbox" : `following ${mailboxes} mailboxes`;
+  if (state === "silent") return "two heartbeats are missing";
+  return WHY_AWAY[reason] ?? reason;
+}
