@@ -1,0 +1,1 @@
+"""Measurements of the product against a floor, over real processes: ``python -m bench``."""

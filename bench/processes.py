@@ -1,0 +1,130 @@
+"""The processes under measurement, as deployed: Redis, the gateway, the webhook and the stream function."""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.local.children import Child, Children, ChildSpec
+from infra.local.redis_server import server_argv, wait_ready
+from infra.local.stack import answers, free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGE = "bench"
+KEY_ID = "bench"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_FILES = 16_384
+# As functions/stream/run.sh has it; but connections may rest while the floor is measured.
+_UVICORN = (
+    *("-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"),
+    *("--timeout-keep-alive", "75"),
+)
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children hold a socket for each of a few thousand streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where each process listens."""
+
+    redis: int
+    gateway: int
+    webhook: int
+    stream: int
+
+
+class Processes:
+    """One set of processes on one fresh directory. A child that dies is a fault, though it is started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.ports = Ports(*(free_port() for _ in range(4)))
+        self.gateway_token = secrets.token_urlsafe(24)
+        self.token_key = secrets.token_urlsafe(32)
+        self.faults: list[str] = []
+        self._directory = directory
+        self._children = Children()
+
+    async def start(self) -> None:
+        """Start all of them; returns when they serve. Raises ChildError."""
+        ports, python = self.ports, sys.executable
+        redis_dir = self._directory / "redis"
+        redis_dir.mkdir()
+        redis_url = f"redis://127.0.0.1:{ports.redis}"
+        await self._start("redis", server_argv(ports.redis, redis_dir), {}, lambda: wait_ready(ports.redis, 15))
+        await self._start(
+            "gateway",
+            [python, "-m", "infra.local.gateway", "--port", str(ports.gateway), "--redis-url", redis_url],
+            {"TIDEMARK_GATEWAY_TOKEN": self.gateway_token},
+            lambda: answers(
+                f"http://127.0.0.1:{ports.gateway}/ping",
+                headers={"Authorization": f"Bearer {self.gateway_token}"},
+            ),
+        )
+        product = {
+            "UPSTASH_REDIS_REST_URL": f"http://127.0.0.1:{ports.gateway}",
+            "UPSTASH_REDIS_REST_TOKEN": self.gateway_token,
+            "TIDEMARK_STAGE": STAGE,
+            "TIDEMARK_PUSH_AUTH": "off",
+            "TIDEMARK_TOKEN_KEYS": f"{KEY_ID}:{self.token_key}",
+            # The limiter is asked as ever, and never says no.
+            "TIDEMARK_PUSH_LIMIT": "100000000",
+            "TIDEMARK_VERIFIED_LIMIT": "100000000",
+        }
+        await self._start(
+            "webhook",
+            [python, *_UVICORN, "bench.webhook_server:app", "--port", str(ports.webhook)],
+            product,
+            lambda: answers(f"http://127.0.0.1:{ports.webhook}/healthz"),
+        )
+        await self._start(
+            "stream",
+            ["sh", str(ROOT / "functions" / "stream" / "run.sh")],
+            {**product, "PORT": str(ports.stream), "TIDEMARK_HOST": "127.0.0.1"},
+            lambda: answers(f"http://127.0.0.1:{ports.stream}/healthz"),
+        )
+
+    async def stop(self) -> None:
+        """End all of them."""
+        await self._children.stop()
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the CPU seconds that each process has used, this one (the load) included."""
+        pids = {**self._children.pids, "load": os.getpid()}
+        return {name: _cpu_s(pid) for name, pid in pids.items()}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return self._children.pids
+
+    async def _start(
+        self, name: str, argv: list[str], env: Mapping[str, str], ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        # What the caller's shell says of Tidemark is not what is measured. run.sh calls python3.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("TIDEMARK_", "UPSTASH_", "SENTRY_"))}
+        path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
+        spec = ChildSpec(
+            name=name,
+            argv=argv,
+            env={**inherited, "PATH": path, "PYTHONPATH": str(ROOT), **env},
+            ready=ready,
+            log=self._directory / f"{name}.log",
+        )
+        await self._children.start(Child(spec, self.faults.append))
+
+
+def _cpu_s(pid: int) -> float:
+    """Return user and system time of a process (proc(5), fields 14 and 15 of stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
