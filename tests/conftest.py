@@ -1,0 +1,30 @@
+"""Fixtures that many suites share: one real Redis and one real gateway a session, and keys of one's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.gateway import GatewayProcess, RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Give a real redis-server, shared by all tests: `.url`, `.port`. Never flush it; use `key_prefix`."""
+    with RedisServer.running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """Give the Upstash gateway over `redis_server`, as a process: `.url`, `.token`, `.headers`, `.stats()`."""
+    with GatewayProcess.running(redis_server.url, tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+@pytest.fixture
+def key_prefix() -> str:
+    """Give a prefix for keys and channels that no other test has; it ends with a colon."""
+    return f"t{uuid.uuid4().hex[:12]}:"

@@ -1,0 +1,81 @@
+"""The stream process ends, and clients that leave early."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+from tests.support.pubsub_sender import Push, Sender, traffic
+from tests.support.recorder import Recorder, faults, following, missing
+from tests.support.stack import Stack
+from tests.support.waiting import until
+
+logger = logging.getLogger(__name__)
+
+MAILBOXES = [f"box{n:02}@example.com" for n in range(20)]
+ENDS_WITHIN_S = 3.0
+
+
+async def test_a_stream_process_that_is_told_to_end_says_goodbye_to_every_client_and_ends_in_time(
+    tmp_path: Path,
+) -> None:
+    """SIGTERM: each stream ends with `bye` `shutdown`; with the next process the clients go on where they were."""
+    pushes = traffic(MAILBOXES, 300, seed=6)
+    async with (
+        Stack.running(tmp_path) as stack,
+        aclosing(Sender(stack.webhook.port)) as sender,
+    ):
+        port = stack.stream.port
+        clients = [Recorder(port, [f"gmail:{box}"], name=f"client{n}") for n, box in enumerate(MAILBOXES)]
+        clients.append(Recorder(port, [f"gmail:{box}" for box in MAILBOXES], name="all"))
+        async with following(*clients), asyncio.TaskGroup() as group:
+            sending = group.create_task(sender.send(pushes, per_s=100))
+            await until(lambda: sender.started > 100, "mail comes in")
+            streams = [client.current for client in clients]
+            stack.stream.terminate()
+            told_at = time.monotonic()
+            await until(lambda: stack.stream.gone, "the process has ended", timeout_s=2 * ENDS_WITHIN_S)
+            took_s = time.monotonic() - told_at
+            await stack.stream.start()
+            await sending
+            expected = {client: sender.expected(pushes, client.topics) for client in clients}
+            await until(lambda: not any(missing(*pair) for pair in expected.items()), "all came")
+    logger.info("ended %.2f s after SIGTERM", took_s)
+    assert took_s < ENDS_WITHIN_S
+    assert [stream.byes for stream in streams] == [[{"reason": "shutdown", "reconnect": True}]] * len(clients)
+    assert all(stream.ended for stream in streams)
+    assert [fault for client in clients for fault in faults(client, expected[client])] == []
+
+
+async def test_a_client_that_got_only_the_greeting_misses_nothing_when_it_returns_with_its_id(
+    tmp_path: Path,
+) -> None:
+    """Hello carries the start cursor as its id: to the same process, and to another one."""
+    pushes = traffic(MAILBOXES[:1], 6, seed=7)
+    async with (
+        Stack.running(tmp_path) as stack,
+        aclosing(Sender(stack.webhook.port)) as sender,
+    ):
+        early = [Recorder(stack.stream.port, [f"gmail:{MAILBOXES[0]}"], name=name) for name in ("one", "two")]
+        async with following(*early):
+            pass
+        assert not any(client.events for client in early)
+
+        await sender.send(pushes[:3], per_s=100)
+        await _return(early[0], sender, pushes[:3])
+
+        stack.stream.kill()
+        await sender.send(pushes[3:], per_s=100)
+        await stack.stream.start()
+        await _return(early[1], sender, pushes)
+
+
+async def _return(client: Recorder, sender: Sender, pushes: Sequence[Push]) -> None:
+    """Let a client come back with its cursor, until it has every event since then."""
+    async with following(client):
+        await until(lambda: len(client.events) == len(pushes), "it has what was sent")
+    assert faults(client, sender.expected(pushes, client.topics)) == []

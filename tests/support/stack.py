@@ -1,0 +1,220 @@
+"""The deployed parts as processes of their own: Redis, the gateway, and each function under uvicorn.
+
+    async with Stack.running(directory, reconcile_s=2) as stack:
+        stack.stream.kill()
+        await stack.stream.start()
+
+Every part can be killed and started again on the same port, with the same data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from infra.local.gateway import TOKEN_VARIABLE
+from infra.local.redis_server import server_argv, wait_ready
+from tests.support.delaying_proxy import DelayingProxy
+from tests.support.gateway import ROOT, end, redis_binary
+from tests.support.loopback import HOST
+from tests.support.waiting import POLL_S, until
+
+KID = "e2e"
+TOKEN_KEY = "k" * 32
+BYPASS_SECRET = "b" * 32
+START_TIMEOUT_S = 30.0
+# Below the range from which the kernel takes the local ports of clients: while a part is away, a client that keeps
+# trying to reach it must not be given its port, nor connect to itself.
+_PORTS = range(20_000, 32_000)
+
+
+def steady_port() -> int:
+    """Give a free port that stays free while nobody listens on it."""
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port
+
+
+class Part:
+    """One process. ``ready`` returns when it serves."""
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        ready: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self.port = port
+        self.url = f"http://{HOST}:{port}"
+        self._argv = argv
+        self._environment = environment
+        self._log = log
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it (again); return when it serves."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - it is waited for and killed from anywhere
+                self._argv, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        ready = asyncio.ensure_future(self._ready(self.port))
+        try:
+            await until(lambda: ready.done() or self.gone, f"{self.name} serves", timeout_s=START_TIMEOUT_S)
+            if not ready.done():
+                raise RuntimeError(f"{self.name} ended at once: {self.log()}")
+            await ready
+        finally:
+            ready.cancel()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended."""
+        return self._process is None or self._process.poll() is not None
+
+    def kill(self) -> None:
+        """Make it vanish, as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """End it for sure."""
+        if self._process is not None:
+            end(self._process)
+
+    def log(self) -> str:
+        """Give what it has printed."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+class Stack:
+    """All parts. ``upstream`` stands between the stream function and the gateway, if it is given."""
+
+    def __init__(self, directory: Path, upstream: DelayingProxy | None, reconcile_s: int) -> None:
+        self._directory = directory
+        (directory / "redis").mkdir(parents=True)
+        redis_port, gateway_port = steady_port(), steady_port()
+        token = secrets.token_urlsafe(24)
+        gateway_url = f"http://{HOST}:{gateway_port}"
+        if upstream is not None:
+            upstream.target_port = gateway_port
+        base = {name: value for name, value in os.environ.items() if not name.startswith(("TIDEMARK_", "UPSTASH_"))}
+        self._environment = {
+            **base,
+            # run.sh starts the python3 on the PATH.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{base.get('PATH', '')}",
+            "UPSTASH_REDIS_REST_URL": gateway_url,
+            "UPSTASH_REDIS_REST_TOKEN": token,
+            TOKEN_VARIABLE: token,
+            "TIDEMARK_PUSH_AUTH": "off",
+            "TIDEMARK_TOKEN_KEYS": f"{KID}:{TOKEN_KEY}",
+            "TIDEMARK_BYPASS_SECRET": BYPASS_SECRET,
+            "TIDEMARK_RECONCILE_S": str(reconcile_s),
+        }
+        redis_argv = server_argv(redis_port, directory / "redis", binary=redis_binary())
+        self.redis = self._part("redis", redis_port, redis_argv, ready=_redis_answers)
+        self.gateway = self._part(
+            "gateway",
+            gateway_port,
+            _module("infra.local.gateway", gateway_port, "--redis-url", f"redis://{HOST}:{redis_port}"),
+        )
+        self.webhook = self._function("webhook")
+        self.replay = self._function("replay")
+        stream_port = steady_port()
+        self.stream = self._part(
+            "stream",
+            stream_port,
+            ["sh", str(ROOT / "functions" / "stream" / "run.sh")],
+            PORT=str(stream_port),
+            UPSTASH_REDIS_REST_URL=gateway_url if upstream is None else f"http://{HOST}:{upstream.port}",
+        )
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(
+        cls, directory: Path, *, upstream: DelayingProxy | None = None, replay: bool = False, reconcile_s: int = 2
+    ) -> AsyncIterator[Stack]:
+        """Start the parts, and stop them for sure.
+
+        The replay function takes no part in a stream: it is started for those who ask for it.
+        """
+        stack = cls(directory / "stack", upstream, reconcile_s)
+        parts = [stack.redis, stack.gateway, stack.webhook, stack.stream, *([stack.replay] if replay else [])]
+        try:
+            await asyncio.gather(*(part.start() for part in parts))
+            yield stack
+        finally:
+            for part in reversed(parts):
+                part.terminate()
+            for part in parts:
+                part.stop()
+
+    def _part(
+        self,
+        name: str,
+        port: int,
+        argv: Sequence[str],
+        *,
+        ready: Callable[[int], Awaitable[None]] | None = None,
+        **environment: str,
+    ) -> Part:
+        return Part(
+            name,
+            port,
+            argv,
+            environment={**self._environment, **environment},
+            log=self._directory / f"{name}.log",
+            ready=ready or answers,
+        )
+
+    def _function(self, name: str) -> Part:
+        port = steady_port()
+        return self._part(name, port, _module("tests.support.serve", port, name))
+
+
+def _module(name: str, port: int, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", name, "--port", str(port), *arguments]
+
+
+async def _redis_answers(port: int) -> None:
+    await wait_ready(port, START_TIMEOUT_S)
+
+
+async def answers(port: int) -> None:
+    """Return when something on the port answers HTTP, whatever it says: Redis may be away."""
+    while True:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                reader, writer = await asyncio.open_connection(HOST, port)
+                try:
+                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    if (await reader.readline()).startswith(b"HTTP/1.1 "):
+                        return
+                finally:
+                    writer.close()
+        await asyncio.sleep(POLL_S)
