@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.problem import EXCEPTION_HANDLERS
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+Settle = Callable[[], Awaitable[None]]
+
+
+class _Settling:
+    """Ends a request only when what it has set going has ended too; its answer has been sent before."""
+
+    def __init__(self, app: ASGIApp, settle: Sequence[Settle]) -> None:
+        self._app = app
+        self._settle = settle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            for settle in self._settle:
+                await settle()
 
 
 def application(
-    routes: Sequence[BaseRoute], *, middleware: Sequence[Middleware] = (), lifespan: Lifespan | None = None
+    routes: Sequence[BaseRoute],
+    *,
+    middleware: Sequence[Middleware] = (),
+    lifespan: Lifespan | None = None,
+    settle: Sequence[Settle] = (),
 ) -> Starlette:
-    """Build an application. Whatever it does not serve is answered as ``application/problem+json``."""
-    app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan, exception_handlers=EXCEPTION_HANDLERS)
+    """Build an application. Whatever it does not serve is answered as ``application/problem+json``.
+
+    ``settle`` is awaited at the end of each request: Lambda freezes the process then, with all that still runs.
+    """
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(_Settling, settle=settle), *middleware] if settle else middleware,
+        lifespan=lifespan,
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
     # The paths of the contract, and no redirects to them.
     app.router.redirect_slashes = False
     return app

@@ -12,15 +12,15 @@ from shared.errors import BadBodyError, BadNumberError, BodyTooLargeError
 from shared.tokens import Grant, TokenVerifier
 
 
-def authenticate(request: Request, verifier: TokenVerifier) -> Grant:
+async def authenticate(request: Request, verifier: TokenVerifier) -> Grant:
     """Return what the request's token allows: from the Authorization header, else from ``token=``.
 
     Raises TokenMissingError, TokenExpiredError or TokenError.
     """
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
-        return verifier.verify(credentials.strip())
-    return verifier.verify(request.query_params.get("token"))
+        return await verifier.verify(credentials.strip())
+    return await verifier.verify(request.query_params.get("token"))
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:

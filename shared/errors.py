@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -18,6 +19,10 @@ class TidemarkError(Exception):
     status: ClassVar[int] = 500
     temporary: ClassVar[bool] = False
     retry_after_s: ClassVar[int | None] = None
+
+    def headers(self) -> Mapping[str, str]:
+        """Return what the answer carries besides its body."""
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
 
 
 class SettingsError(TidemarkError):
@@ -90,22 +95,60 @@ class CursorAheadError(RequestError):
 
 
 class TokenError(RequestError):
-    """A client token is not valid: signature, key, audience, claims or life time."""
+    """A token is not valid: signature, key, issuer, audience, claims or life time."""
 
     code = "token_invalid"
     status = 401
 
+    def headers(self) -> Mapping[str, str]:
+        """Say what kind of token is wanted (RFC 6750, section 3)."""
+        return {"WWW-Authenticate": "Bearer"}
+
 
 class TokenMissingError(TokenError):
-    """A request carries no client token."""
+    """A request carries no token."""
 
     code = "token_missing"
 
 
 class TokenExpiredError(TokenError):
-    """A client token was valid and has expired."""
+    """A token was valid and has expired."""
 
     code = "token_expired"
+
+
+class TokenRevokedError(TokenError):
+    """All tokens that the user had at some moment were revoked, this one among them."""
+
+    code = "token_revoked"
+
+
+class UnknownKeyError(TokenError):
+    """A token names a key that its issuer's key set does not hold, as far as it could be fetched."""
+
+    code = "token_invalid"
+
+
+class PushForbiddenError(RequestError):
+    """A push carries a token of Google's that was not made for this endpoint, or not by our service account."""
+
+    code = "push_forbidden"
+    status = 403
+
+
+class RateLimitedError(RequestError):
+    """Somebody has sent more requests than a limit allows."""
+
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, detail: str, headers: Mapping[str, str]) -> None:
+        super().__init__(detail)
+        self._headers = dict(headers)
+
+    def headers(self) -> Mapping[str, str]:
+        """Say when to come back, and what the limit is."""
+        return self._headers
 
 
 class TopicForbiddenError(RequestError):

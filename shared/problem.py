@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -17,7 +18,7 @@ logger = logging.getLogger("tidemark.problem")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def _problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse(
         {
             "type": "about:blank",
@@ -34,11 +35,7 @@ def _problem(status: int, code: str, detail: str, headers: dict[str, str] | None
 
 def problem(error: TidemarkError) -> JSONResponse:
     """Return the answer for an error of ours. What went wrong inside is logged, not told."""
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    headers = error.headers()
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return _problem(error.status, error.code, str(error), headers)
     logger.warning("request failed", extra={"code": error.code, "reason": str(error)})

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
@@ -15,6 +16,12 @@ from shared.retention import Retention
 _MIN_KEY_BYTES = 32
 _TOKEN_KEYS_FORM = f"kid:secret[,kid:secret...], each secret {_MIN_KEY_BYTES} bytes or more"
 _MIN_DEDUPE_S = 3600
+_MIN_BYPASS_SECRET = 32
+GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+_MOST_A_MINUTE = 100_000_000
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Network = IPv4Network | IPv6Network
 
 
 class Function(Enum):
@@ -35,6 +42,15 @@ class Function(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PushAuth:
+    """What a genuine push token must say, and where the keys are that it is signed with."""
+
+    audience: str
+    service_account: str
+    jwks_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment says. Names and meanings are in the README's table of settings."""
 
@@ -44,7 +60,15 @@ class Settings:
     retention_s: int
     topic_max_events: int
     dedupe_s: int
+    push_auth: PushAuth | None
+    """None where pushes are taken without a token, and in functions that take none."""
+    push_limit: int
+    verified_limit: int
+    client_limit: int
+    bypass_secret: str | None
+    trusted_proxies: tuple[Network, ...]
     token_keys: Mapping[str, str]
+    token_jwks_url: str | None
     max_streams: int
     stream_max_s: int
     reconcile_s: int
@@ -67,14 +91,19 @@ class Settings:
             retention_s=retention_s,
             topic_max_events=reader.number("TIDEMARK_TOPIC_MAX_EVENTS", 1000, 1, 1_000_000),
             dedupe_s=reader.number("TIDEMARK_DEDUPE_S", max(retention_s, _MIN_DEDUPE_S), _MIN_DEDUPE_S, 31_536_000),
+            push_auth=reader.push_auth() if function._takes_pushes else None,  # noqa: SLF001
+            push_limit=reader.number("TIDEMARK_PUSH_LIMIT", 100, 1, _MOST_A_MINUTE),
+            verified_limit=reader.number("TIDEMARK_VERIFIED_LIMIT", 60_000, 1, _MOST_A_MINUTE),
+            client_limit=reader.number("TIDEMARK_CLIENT_LIMIT", 600, 1, _MOST_A_MINUTE),
+            bypass_secret=reader.optional("TIDEMARK_BYPASS_SECRET", _bypass_secret),
+            trusted_proxies=reader.networks("TIDEMARK_TRUSTED_PROXIES"),
             token_keys=reader.keys("TIDEMARK_TOKEN_KEYS") if function._serves_clients else {},  # noqa: SLF001
+            token_jwks_url=reader.optional("TIDEMARK_TOKEN_JWKS_URL", _key_url),
             max_streams=reader.number("TIDEMARK_MAX_STREAMS", 10_000, 1, 1_000_000),
             stream_max_s=reader.number("TIDEMARK_STREAM_MAX_S", 840, 1, 86_400),
             reconcile_s=reader.number("TIDEMARK_RECONCILE_S", 20, 1, 3600),
             cors_origins=reader.origins("TIDEMARK_CORS_ORIGINS"),
         )
-        if function._takes_pushes:  # noqa: SLF001
-            reader.push_auth("TIDEMARK_PUSH_AUTH")
         reader.finish()
         return settings
 
@@ -94,6 +123,28 @@ def _http_url(value: str) -> str | None:
     plain = re.fullmatch(r"[!-~]+", value, re.ASCII)
     good = plain and parts.scheme in ("http", "https") and parts.hostname and port != 0 and not parts.query
     return None if good else "must be an http(s) URL"
+
+
+def _key_url(value: str) -> str | None:
+    parts = urlsplit(value) if _http_url(value.partition("?")[0]) is None else None
+    # Whoever can answer in the key server's place can sign anything.
+    good = parts is not None and (parts.scheme == "https" or parts.hostname in _LOOPBACK)
+    return None if good else "must be an https URL (http only on this machine)"
+
+
+def _bypass_secret(value: str) -> str | None:
+    good = re.fullmatch(rf"[!-~]{{{_MIN_BYPASS_SECRET},}}", value, re.ASCII)
+    return None if good else f"must be {_MIN_BYPASS_SECRET} printable characters or more"
+
+
+def _push_audience(value: str) -> str | None:
+    good = re.fullmatch(r"[!-~]+", value, re.ASCII)
+    return None if good else "must be the audience of the push subscription"
+
+
+def _service_account(value: str) -> str | None:
+    good = re.fullmatch(r"[^@\s]+@[^@\s]+", value)
+    return None if good else "must be the e-mail address of the push subscription's service account"
 
 
 def _is_origin(value: str) -> bool:
@@ -144,6 +195,9 @@ class _Reader:
             self._fault(name, fault)
         return value
 
+    def optional(self, name: str, check: Callable[[str], str | None]) -> str | None:
+        return self.text(name, check) if self._environ.get(name) else None
+
     def number(self, name: str, default: int, least: int, most: int) -> int:
         text = self._environ.get(name)
         if not text:
@@ -172,14 +226,28 @@ class _Reader:
             return ()
         return origins
 
-    def push_auth(self, name: str) -> None:
+    def networks(self, name: str) -> tuple[Network, ...]:
+        parts = [part.strip() for part in self._environ.get(name, "").split(",") if part.strip()]
+        try:
+            return tuple(ip_network(part) for part in parts)
+        except ValueError:
+            self._fault(name, "must be a comma list of addresses or networks such as 10.0.0.0/8")
+            return ()
+
+    def push_auth(self) -> PushAuth | None:
+        name = "TIDEMARK_PUSH_AUTH"
         value = self._environ.get(name) or "on"
         if value not in ("on", "off"):
             self._fault(name, "must be on or off")
         elif value == "off" and "AWS_LAMBDA_FUNCTION_NAME" in self._environ:
             self._fault(name, "must not be off inside Lambda")
-        elif value == "on":
-            self._fault(name, "must be off: this version does not verify pushes yet, and so serves local use only")
+        if value != "on":
+            return None
+        return PushAuth(
+            audience=self.text("TIDEMARK_PUSH_AUDIENCE", _push_audience),
+            service_account=self.text("TIDEMARK_PUSH_SERVICE_ACCOUNT", _service_account),
+            jwks_url=self.text("TIDEMARK_PUSH_JWKS_URL", _key_url, GOOGLE_JWKS_URL),
+        )
 
     def finish(self) -> None:
         if self._faults:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.counts import Counts
 from shared.errors import SettingsError
+from shared.jwks import KeySet
 from shared.keys import Keys
 from shared.log import Log
 from shared.logs import configure_logs
+from shared.push_auth import ALGORITHM, PushVerifier
 from shared.settings import Function, Settings
+from shared.tokens import PROVIDER_ALGORITHMS, TokenVerifier
 from shared.upstash import Upstash
 
 
@@ -20,6 +24,21 @@ class Basis:
     keys: Keys
     upstash: Upstash
     log: Log
+    counts: Counts
+
+    def push_verifier(self) -> PushVerifier | None:
+        """Build what verifies pushes, unless they are taken without a token."""
+        auth = self.settings.push_auth
+        if auth is None:
+            return None
+        keys = KeySet(auth.jwks_url, name="push_keys", algorithms=[ALGORITHM], counts=self.counts)
+        return PushVerifier(keys, audience=auth.audience, service_account=auth.service_account)
+
+    def token_verifier(self) -> TokenVerifier:
+        """Build what verifies the tokens of clients."""
+        url = self.settings.token_jwks_url
+        keys = url and KeySet(url, name="token_keys", algorithms=PROVIDER_ALGORITHMS, counts=self.counts)
+        return TokenVerifier(self.settings.token_keys, key_set=keys or None)
 
 
 def start(function: Function, *, max_connections: int = 50) -> Basis:
@@ -31,4 +50,4 @@ def start(function: Function, *, max_connections: int = 50) -> Basis:
         raise SystemExit(str(error)) from None
     keys = Keys(settings.stage)
     upstash = Upstash(settings.redis_url, settings.redis_token, max_connections=max_connections)
-    return Basis(settings, keys, upstash, Log(upstash, keys, settings.retention))
+    return Basis(settings, keys, upstash, Log(upstash, keys, settings.retention), Counts())

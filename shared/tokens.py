@@ -6,9 +6,11 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jwt
 
+from shared.claims import claims_of, header_of, seconds
 from shared.errors import (
     TokenError,
     TokenExpiredError,
@@ -16,25 +18,29 @@ from shared.errors import (
     TopicForbiddenError,
     TopicRequiredError,
 )
+from shared.jwks import KeySet
 from shared.topic import check_topics
 
 AUDIENCE = "tidemark"
 MAX_LIFE_S = 24 * 3600
 _LEEWAY_S = 10
-_MAX_LENGTH = 8192
+PROVIDER_ALGORITHMS = ("RS256", "ES256")
 MAX_SUBJECT = 256
-_LARGEST_S = 2**53
 # JSON can write half a pair; it is no text, and has no bytes to make a key of.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a verified token allows: its user, exact topics, prefixes of topics, and until when (Unix seconds)."""
+    """What a verified token allows: its user, exact topics, prefixes of topics.
+
+    ``issued_at`` and ``expires_at`` are Unix seconds.
+    """
 
     user: str
     exact: tuple[str, ...]
     prefixes: tuple[str, ...]
+    issued_at: float
     expires_at: float
 
     def topics(self, asked: Iterable[str]) -> tuple[str, ...]:
@@ -55,58 +61,57 @@ class Grant:
 
 
 class TokenVerifier:
-    """Verifies client tokens with HS256 keys by ``kid``. ``now`` gives Unix seconds; tests inject it."""
+    """Verifies client tokens: HS256 with keys of ours, RS256 and ES256 with those of an identity provider.
 
-    def __init__(self, keys: Mapping[str, str], *, now: Callable[[], float] = time.time) -> None:
+    Which of the two a token may name depends on its algorithm alone, so a public key never counts as a secret.
+    ``now`` gives Unix seconds; tests inject it.
+    """
+
+    def __init__(
+        self, keys: Mapping[str, str], *, key_set: KeySet | None = None, now: Callable[[], float] = time.time
+    ) -> None:
         self._keys = dict(keys)
+        self._key_set = key_set
         self._now = now
 
-    def verify(self, token: str | None) -> Grant:
+    async def verify(self, token: str | None) -> Grant:
         """Return what a token allows. Raises TokenMissingError, TokenExpiredError or TokenError."""
         if not token:
             raise TokenMissingError("Send a token: Authorization: Bearer <token>, or token= for an EventSource.")
-        if len(token) > _MAX_LENGTH:
-            raise TokenError("The token is too long.")
-        try:
-            claims = jwt.decode(
-                token,
-                self._key_for(token),
-                algorithms=["HS256"],
-                audience=AUDIENCE,
-                # Times are checked below, by the injected clock.
-                options={
-                    "require": ["exp", "iat", "sub", "aud"],
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                    "strict_aud": True,
-                },
-            )
-        except jwt.InvalidSignatureError:
-            raise TokenError("The token was signed with another key than the one that its kid names.") from None
-        except jwt.MissingRequiredClaimError as error:
-            raise TokenError(f"The token has no {error.claim}.") from None
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            # The library's text may quote the token's content; its class says enough.
-            raise TokenError(f"The token does not verify ({type(error).__name__}).") from None
-        return self._grant(claims)
+        header = header_of(token)
+        algorithm, key = await self._key_for(header)
+        return self._grant(claims_of(token, key, algorithm, required=("exp", "iat", "sub", "aud")))
 
-    def _key_for(self, token: str) -> str:
-        kid = jwt.get_unverified_header(token).get("kid")
-        if kid is None and len(self._keys) == 1:
-            return next(iter(self._keys.values()))
-        key = self._keys.get(kid) if isinstance(kid, str) else None
-        if key is None:
-            raise TokenError("The token's kid names no key that is configured.")
-        return key
+    async def settle(self) -> None:
+        """Wait until no fetch of keys is under way."""
+        if self._key_set is not None:
+            await self._key_set.settle()
+
+    async def _key_for(self, header: Mapping[str, Any]) -> tuple[str, Any]:
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm == "HS256":
+            if kid is None and len(self._keys) == 1:
+                return algorithm, next(iter(self._keys.values()))
+            key = self._keys.get(kid) if isinstance(kid, str) else None
+            if key is None:
+                raise TokenError("The token's kid names no key that is configured.")
+            return algorithm, key
+        if self._key_set is None or algorithm not in PROVIDER_ALGORITHMS:
+            allowed = ("HS256",) if self._key_set is None else ("HS256", *PROVIDER_ALGORITHMS)
+            raise TokenError(f"The token must be signed with {' or '.join(allowed)}.")
+        if not isinstance(kid, str):
+            raise TokenError("The token's kid must name a key of its issuer's.")
+        return algorithm, await self._key_set.key(kid)
 
     def _grant(self, claims: Mapping[str, object]) -> Grant:
         user, topics = claims["sub"], claims.get("topics")
         now = self._now()
-        expires_at, issued_at = _seconds(claims, "exp"), _seconds(claims, "iat")
+        if claims["aud"] != AUDIENCE:
+            raise TokenError(f"The token's aud must be {AUDIENCE}.")
+        expires_at, issued_at = seconds(claims, "exp"), seconds(claims, "iat")
         if expires_at <= now:
             raise TokenExpiredError("The token has expired.")
-        if issued_at > now + _LEEWAY_S or _seconds({"nbf": 0, **claims}, "nbf") > now + _LEEWAY_S:
+        if issued_at > now + _LEEWAY_S or seconds({"nbf": 0, **claims}, "nbf") > now + _LEEWAY_S:
             raise TokenError("The token is not valid yet.")
         if expires_at > now + MAX_LIFE_S + _LEEWAY_S:
             raise TokenError("The token lives for more than 24 hours.")
@@ -118,16 +123,9 @@ class TokenVerifier:
             user=user,
             exact=tuple(topic for topic in topics if not topic.endswith("*")),
             prefixes=tuple(topic[:-1] for topic in topics if topic.endswith("*")),
+            issued_at=issued_at,
             expires_at=expires_at,
         )
-
-
-def _seconds(claims: Mapping[str, object], name: str) -> float:
-    value = claims[name]
-    # Python's JSON also reads NaN, which is neither before nor after any moment, and integers beyond any float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_S:
-        raise TokenError(f"The token's {name} must be a number of seconds.")
-    return float(value)
 
 
 def mint(user: str, topics: Iterable[str], *, kid: str, key: str, ttl_s: int, now: float) -> str:

@@ -38,14 +38,14 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        return cls(basis.log, TokenVerifier(basis.settings.token_keys), basis.settings.cors_origins)
+        return cls(basis.log, basis.token_verifier(), basis.settings.cors_origins)
 
 
 def build_app(deps: Deps) -> Starlette:
     """Build the application."""
 
     async def replay(request: Request) -> JSONResponse:
-        grant = authenticate(request, deps.verifier)
+        grant = await authenticate(request, deps.verifier)
         topics = grant.topics(request.query_params.getlist("topic"))
         limit = whole_number(request, "limit", default=100, least=1, most=500)
         after = await _after(deps.log, request, grant)
@@ -62,7 +62,7 @@ def build_app(deps: Deps) -> Starlette:
         )
 
     async def ack(request: Request) -> Response:
-        grant = authenticate(request, deps.verifier)
+        grant = await authenticate(request, deps.verifier)
         body = await json_object(request, max_bytes=_MAX_ACK_BYTES)
         cursor, client = body.get("cursor"), body.get("client")
         if not isinstance(cursor, str) or not isinstance(client, str):
@@ -77,6 +77,7 @@ def build_app(deps: Deps) -> Starlette:
             healthz(deps.log),
         ],
         middleware=cors(deps.cors_origins),
+        settle=[deps.verifier.settle],
     )
 
 

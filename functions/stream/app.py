@@ -55,7 +55,7 @@ class Deps:
         return cls(
             log=basis.log,
             hub=Hub(basis.log, live, reconcile_s=settings.reconcile_s),
-            verifier=TokenVerifier(settings.token_keys),
+            verifier=basis.token_verifier(),
             max_streams=settings.max_streams,
             stream_max_s=settings.stream_max_s,
             cors_origins=settings.cors_origins,
@@ -67,7 +67,7 @@ def build_app(deps: Deps) -> Starlette:
     registry = Registry(deps.max_streams)
 
     async def events(request: Request) -> StreamResponse:
-        grant = authenticate(request, deps.verifier)
+        grant = await authenticate(request, deps.verifier)
         topics = grant.topics(request.query_params.getlist("topic"))
         named = request.query_params.get("client")
         client = f"c_{secrets.token_hex(8)}" if named is None else check_client(named)
@@ -97,6 +97,7 @@ def build_app(deps: Deps) -> Starlette:
     return application(
         [Route("/events", events), healthz(deps.log)],
         middleware=cors(deps.cors_origins),
+        settle=[deps.verifier.settle],
         lifespan=lifespan,
     )
 
