@@ -8,7 +8,10 @@ from typing import Any
 
 from starlette.requests import Request
 
+from shared.bypass import HEADER as BYPASS_HEADER
+from shared.bypass import Bypass
 from shared.errors import BadBodyError, BadNumberError, BodyTooLargeError
+from shared.limiter import Limiter
 from shared.tokens import Grant, TokenVerifier
 
 
@@ -21,6 +24,12 @@ async def authenticate(request: Request, verifier: TokenVerifier) -> Grant:
     if scheme.lower() == "bearer" and credentials.strip():
         return await verifier.verify(credentials.strip())
     return await verifier.verify(request.query_params.get("token"))
+
+
+async def admit(request: Request, grant: Grant, limiter: Limiter, bypass: Bypass) -> None:
+    """Count a request of a user. Raises RateLimitedError if there were too many."""
+    if not bypass.allows(request.headers.get(BYPASS_HEADER)):
+        await limiter.admit(grant.user)
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:

@@ -117,16 +117,10 @@ class TokenExpiredError(TokenError):
     code = "token_expired"
 
 
-class TokenRevokedError(TokenError):
-    """All tokens that the user had at some moment were revoked, this one among them."""
-
-    code = "token_revoked"
-
-
 class UnknownKeyError(TokenError):
     """A token names a key that its issuer's key set does not hold, as far as it could be fetched."""
 
-    code = "token_invalid"
+    code = "token_key_unknown"
 
 
 class PushForbiddenError(RequestError):
@@ -137,7 +131,7 @@ class PushForbiddenError(RequestError):
 
 
 class RateLimitedError(RequestError):
-    """Somebody has sent more requests than a limit allows."""
+    """Somebody has sent more requests than a limit allows; ``headers`` say when to come back."""
 
     code = "rate_limited"
     status = 429

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """Return what stands for somebody else's ids in a key."""
     # Ids of other people may hold anything, and may be personal: a key holds their hash.
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
 
@@ -36,6 +37,10 @@ class Keys:
         """The list of pushes that can never be read."""
         return f"{self._prefix}parked"
 
+    def limit(self, quota: str) -> str:
+        """Return what the counters of a rate limit begin with."""
+        return f"{self._prefix}limit:{quota}"
+
     def log(self, topic: str) -> str:
         """Return the stream that holds a topic's entries."""
         return f"{self._prefix}log:{topic}"
@@ -46,11 +51,11 @@ class Keys:
 
     def seen(self, subscription: str, message_id: str) -> str:
         """Return the dedupe key of a Pub/Sub message."""
-        return f"{self._prefix}seen:{_digest(subscription, message_id)}"
+        return f"{self._prefix}seen:{digest(subscription, message_id)}"
 
     def ack(self, user: str, client: str) -> str:
         """Return where the cursor that a user's client has acknowledged is kept."""
-        return f"{self._prefix}ack:{_digest(user)}:{client}"
+        return f"{self._prefix}ack:{digest(user)}:{client}"
 
     @property
     def live_prefix(self) -> str:

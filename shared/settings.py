@@ -17,11 +17,9 @@ _MIN_KEY_BYTES = 32
 _TOKEN_KEYS_FORM = f"kid:secret[,kid:secret...], each secret {_MIN_KEY_BYTES} bytes or more"
 _MIN_DEDUPE_S = 3600
 _MIN_BYPASS_SECRET = 32
-GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
 _MOST_A_MINUTE = 100_000_000
+GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-Network = IPv4Network | IPv6Network
 
 
 class Function(Enum):
@@ -66,7 +64,7 @@ class Settings:
     verified_limit: int
     client_limit: int
     bypass_secret: str | None
-    trusted_proxies: tuple[Network, ...]
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     token_keys: Mapping[str, str]
     token_jwks_url: str | None
     max_streams: int
@@ -226,7 +224,7 @@ class _Reader:
             return ()
         return origins
 
-    def networks(self, name: str) -> tuple[Network, ...]:
+    def networks(self, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
         parts = [part.strip() for part in self._environ.get(name, "").split(",") if part.strip()]
         try:
             return tuple(ip_network(part) for part in parts)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.bypass import Bypass
 from shared.counts import Counts
 from shared.errors import SettingsError
 from shared.jwks import KeySet
 from shared.keys import Keys
+from shared.limiter import Limiter
 from shared.log import Log
 from shared.logs import configure_logs
 from shared.push_auth import ALGORITHM, PushVerifier
+from shared.quota import Quota
 from shared.settings import Function, Settings
 from shared.tokens import PROVIDER_ALGORITHMS, TokenVerifier
 from shared.upstash import Upstash
+
+_MINUTE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,19 @@ class Basis:
             return None
         keys = KeySet(auth.jwks_url, name="push_keys", algorithms=[ALGORITHM], counts=self.counts)
         return PushVerifier(keys, audience=auth.audience, service_account=auth.service_account)
+
+    def limiter(self, name: str, limit: int, what: str, *, sliding: bool = False) -> Limiter:
+        """Build a limiter of so many requests a minute."""
+        quota = Quota(name, limit, _MINUTE_S, what)
+        return Limiter(quota, self.upstash, self.keys, self.counts, sliding=sliding)
+
+    def client_limiter(self, name: str, what: str) -> Limiter:
+        """Build a limiter of what one user may do in a minute."""
+        return self.limiter(name, self.settings.client_limit, f"{what} of one user")
+
+    def bypass(self) -> Bypass:
+        """Build what lets load tests pass the limiters."""
+        return Bypass(self.settings.bypass_secret, self.counts)
 
     def token_verifier(self) -> TokenVerifier:
         """Build what verifies the tokens of clients."""

@@ -181,6 +181,26 @@ class Upstash:
         except TimeoutError:
             raise LogUnavailableError(f"Redis did not answer within {timeout_s:g} s") from None
 
+    async def execute_all(self, commands: Sequence[Sequence[str | int]], *, timeout_s: float) -> Sequence[Any]:
+        """Run several commands in one request, not as one transaction, and return their results in order.
+
+        Not tried again. Raises LogUnavailableError or LogDefectError, also when only one of them has failed.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._probe_if_idle()
+                results: Sequence[Any] = await self._translated(self._send_all(commands))
+                return results
+        except TimeoutError:
+            raise LogUnavailableError(f"Redis did not answer within {timeout_s:g} s") from None
+
+    async def _send_all(self, commands: Sequence[Sequence[str | int]]) -> Sequence[Any]:
+        pipeline = self._redis.pipeline()
+        for command in commands:
+            pipeline.execute(list(command))
+        results: list[Any] = await pipeline.exec()
+        return results
+
     async def ping(self, *, timeout_s: float) -> None:
         """Raise LogUnavailableError unless Redis answers."""
         await self.execute(["PING"], timeout_s=timeout_s, idempotent=False)
@@ -191,9 +211,13 @@ class Upstash:
         logger.info("upstash client closed")
 
     async def _once(self, command: Sequence[str | int]) -> Any:
+        return await self._translated(self._redis.execute(list(command)))
+
+    async def _translated(self, sending: Awaitable[Any]) -> Any:
+        """Wait for an answer; the one place where the library's errors become ours."""
         self._used_at = self._clock()
         try:
-            return await self._redis.execute(list(command))
+            return await sending
         except UpstashError as error:
             raise translate(error) from error
         except httpx.HTTPError as error:

@@ -10,13 +10,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from shared.application import application
+from shared.bypass import Bypass
 from shared.client_name import check_client
-from shared.client_request import authenticate, json_object, whole_number
+from shared.client_request import admit, authenticate, json_object, whole_number
 from shared.cors import cors
 from shared.entry import Gap, merge
 from shared.envelope import as_object
 from shared.errors import BadBodyError, BadClientError, BadCursorError
 from shared.health import healthz
+from shared.limiter import Limiter
 from shared.log import EARLIEST, From, Log
 from shared.position import Position
 from shared.start import Basis
@@ -33,12 +35,22 @@ class Deps:
 
     log: Log
     verifier: TokenVerifier
+    replays: Limiter
+    acks: Limiter
+    bypass: Bypass
     cors_origins: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        return cls(basis.log, basis.token_verifier(), basis.settings.cors_origins)
+        return cls(
+            log=basis.log,
+            verifier=basis.token_verifier(),
+            replays=basis.client_limiter("replays", "replays"),
+            acks=basis.client_limiter("acks", "acks"),
+            bypass=basis.bypass(),
+            cors_origins=basis.settings.cors_origins,
+        )
 
 
 def build_app(deps: Deps) -> Starlette:
@@ -48,6 +60,7 @@ def build_app(deps: Deps) -> Starlette:
         grant = await authenticate(request, deps.verifier)
         topics = grant.topics(request.query_params.getlist("topic"))
         limit = whole_number(request, "limit", default=100, least=1, most=500)
+        await admit(request, grant, deps.replays, deps.bypass)
         after = await _after(deps.log, request, grant)
         reading = await deps.log.read(dict.fromkeys(topics, From(after)), limit=limit)
         page = merge(reading, limit)
@@ -63,6 +76,7 @@ def build_app(deps: Deps) -> Starlette:
 
     async def ack(request: Request) -> Response:
         grant = await authenticate(request, deps.verifier)
+        await admit(request, grant, deps.acks, deps.bypass)
         body = await json_object(request, max_bytes=_MAX_ACK_BYTES)
         cursor, client = body.get("cursor"), body.get("client")
         if not isinstance(cursor, str) or not isinstance(client, str):

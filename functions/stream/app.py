@@ -18,12 +18,14 @@ from functions.stream.response import StreamResponse
 from functions.stream.session import ACKED, Order, Stream
 from functions.stream.shutdown import on_termination
 from shared.application import application
+from shared.bypass import Bypass
 from shared.client_name import check_client
-from shared.client_request import authenticate
+from shared.client_request import admit, authenticate
 from shared.cors import cors
 from shared.errors import BadClientError, BadCursorError
 from shared.health import healthz
 from shared.hub import Hub
+from shared.limiter import Limiter
 from shared.live import LiveFeed
 from shared.log import EARLIEST, NOW, Log
 from shared.position import Position
@@ -41,6 +43,8 @@ class Deps:
     log: Log
     hub: Hub
     verifier: TokenVerifier
+    opens: Limiter
+    bypass: Bypass
     max_streams: int
     stream_max_s: int
     cors_origins: tuple[str, ...] = ()
@@ -56,6 +60,8 @@ class Deps:
             log=basis.log,
             hub=Hub(basis.log, live, reconcile_s=settings.reconcile_s),
             verifier=basis.token_verifier(),
+            opens=basis.client_limiter("opens", "streams opened"),
+            bypass=basis.bypass(),
             max_streams=settings.max_streams,
             stream_max_s=settings.stream_max_s,
             cors_origins=settings.cors_origins,
@@ -74,6 +80,7 @@ def build_app(deps: Deps) -> Starlette:
         start = _start(request)
         if start == ACKED and named is None:
             raise BadClientError("from=acked needs client=, the name that acknowledged.")
+        await admit(request, grant, deps.opens, deps.bypass)
         ends_at, end_reason = _end(deps, grant)
         order = Order(
             connection=f"c_{secrets.token_hex(8)}",

@@ -1,27 +1,38 @@
-"""``POST /push``: nothing is acknowledged unless it is kept."""
+"""``POST /push``: nothing is taken unless it is Google's, and nothing acknowledged unless it is kept."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from functions.webhook.body import Body, read_body
+from functions.webhook.body import Body, check_size, read_body
 from shared.application import application
-from shared.envelope import envelope_of
+from shared.bypass import HEADER as BYPASS_HEADER
+from shared.bypass import Bypass
+from shared.envelope import Notification, envelope_of
+from shared.errors import PushForbiddenError, TokenError
 from shared.health import healthz
+from shared.limiter import PATIENCE_S, Limiter
 from shared.log import Log
 from shared.parking import Parking, Unreadable
 from shared.push import UnreadablePushError, parse_push, rfc3339
+from shared.push_auth import PushVerifier
+from shared.source_ip import Network, source_ip
 from shared.start import Basis
 
 logger = logging.getLogger("tidemark.webhook")
+
+T = TypeVar("T")
 
 
 def _utc_now() -> datetime:
@@ -30,44 +41,117 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the webhook function needs."""
+    """What the webhook function needs.
+
+    ``verifier`` is None where pushes are taken without a token: never inside Lambda. ``unverified`` limits by
+    address what does not verify, ``verified`` limits by subscription what does.
+    """
 
     log: Log
     parking: Parking
+    verifier: PushVerifier | None
+    unverified: Limiter
+    verified: Limiter
+    bypass: Bypass
+    proxies: Sequence[Network] = ()
     now: Callable[[], datetime] = _utc_now
 
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        return cls(basis.log, Parking(basis.upstash, basis.keys))
+        settings = basis.settings
+        return cls(
+            log=basis.log,
+            parking=Parking(basis.upstash, basis.keys),
+            verifier=basis.push_verifier(),
+            unverified=basis.limiter(
+                "unverified", settings.push_limit, "requests that do not verify, from one address", sliding=True
+            ),
+            verified=basis.limiter("subscription", settings.verified_limit, "pushes of one subscription"),
+            bypass=basis.bypass(),
+            proxies=settings.trusted_proxies,
+        )
 
 
 def build_app(deps: Deps) -> Starlette:
     """Build the application."""
 
     async def push(request: Request) -> JSONResponse:
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        unlimited = deps.bypass.allows(request.headers.get(BYPASS_HEADER))
+        await _verify(deps, request, unlimited=unlimited)
         body = await read_body(request)
-        if body.oversized:
-            return await _reject(deps, request, body, "over 256 KiB")
-        try:
-            note = parse_push(body.kept, request.headers, received_at=deps.now())
-        except UnreadablePushError as error:
-            return await _reject(deps, request, body, str(error))
-        appended = await deps.log.append(
-            topic=note.topic,
-            envelope=envelope_of(note),
-            subscription=note.subscription,
-            message_id=note.message_id,
-        )
-        status = "duplicate" if appended.duplicate else "published"
-        return _answer({"status": status, "id": str(appended.position)})
+        note = _parse(deps, request, body)
+        if isinstance(note, str):
+            work, subscription = partial(_reject, deps, request, body, note), ""
+        else:
+            work, subscription = partial(_append, deps, note), note.subscription
+        if unlimited:
+            return _answer(await work())
+        return _answer(await _beside(deps.verified, subscription, deadline, work))
 
     return application(
         [Route("/push", push, methods=["POST"]), healthz(deps.log)],
+        settle=[] if deps.verifier is None else [deps.verifier.settle],
     )
 
 
-async def _reject(deps: Deps, request: Request, body: Body, reason: str) -> JSONResponse:
+async def _verify(deps: Deps, request: Request, *, unlimited: bool) -> None:
+    """Let genuine pushes pass, and limit what others cost.
+
+    Raises RateLimitedError, BodyTooLargeError, TokenError or PushForbiddenError.
+    """
+    if deps.verifier is None:
+        return
+    try:
+        await deps.verifier.verify(request.headers.get("authorization"))
+    except (TokenError, PushForbiddenError) as error:
+        if not unlimited:
+            # After the token, not before it: everybody's Pub/Sub shares Google's addresses.
+            peer = None if request.client is None else request.client.host
+            await deps.unverified.admit(source_ip(peer, request.headers.getlist("x-forwarded-for"), deps.proxies))
+        # A warning each: a wrong audience here is an outage for every mailbox.
+        logger.warning("push refused", extra={"code": error.code, "reason": str(error)})
+        await check_size(request)
+        raise
+
+
+async def _beside(limiter: Limiter, subject: str, deadline: float, work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work while the limiter counts it: an overrun stops the next ones, and nothing waits for the counting.
+
+    Raises RateLimitedError, without doing anything, for a subject that is known to be over its quota.
+    """
+    limiter.refuse_known(subject)
+    within_s = deadline - asyncio.get_running_loop().time()
+    counting = asyncio.ensure_future(limiter.spend(subject, within_s=within_s))
+    try:
+        return await work()
+    finally:
+        # It never fails and never takes longer than it was told; nothing may outlive the invocation.
+        await counting
+
+
+def _parse(deps: Deps, request: Request, body: Body) -> Notification | str:
+    """Return what a push says, or why it can never be read."""
+    if body.oversized:
+        return "over 256 KiB"
+    try:
+        return parse_push(body.kept, request.headers, received_at=deps.now())
+    except UnreadablePushError as error:
+        return str(error)
+
+
+async def _append(deps: Deps, note: Notification) -> dict[str, str]:
+    appended = await deps.log.append(
+        topic=note.topic,
+        envelope=envelope_of(note),
+        subscription=note.subscription,
+        message_id=note.message_id,
+    )
+    return {"status": "duplicate" if appended.duplicate else "published", "id": str(appended.position)}
+
+
+async def _reject(deps: Deps, request: Request, body: Body, reason: str) -> dict[str, str]:
     """Acknowledge a push that can never be read, once it is parked: a refusal would slow down every mailbox."""
     await deps.parking.park(
         Unreadable(
@@ -80,7 +164,7 @@ async def _reject(deps: Deps, request: Request, body: Body, reason: str) -> JSON
         )
     )
     logger.warning("push rejected and parked", extra={"reason": reason, "size": body.size})
-    return _answer({"status": "rejected", "reason": reason})
+    return {"status": "rejected", "reason": reason}
 
 
 def _answer(content: dict[str, str]) -> JSONResponse:

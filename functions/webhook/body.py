@@ -42,3 +42,17 @@ async def read_body(request: Request) -> Body:
     if size > MAX_PUSH_BYTES:
         del kept[_HEAD_BYTES:]
     return Body(bytes(kept), size, digest.hexdigest())
+
+
+async def check_size(request: Request) -> None:
+    """Raise BodyTooLargeError if the body is larger than a push may be; of a larger one nothing more is read."""
+    stated = request.headers.get("content-length", "")
+    size = int(stated) if stated.isascii() and stated.isdigit() else 0
+    if size <= MAX_PUSH_BYTES:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_PUSH_BYTES:
+                break
+    if size > MAX_PUSH_BYTES:
+        raise BodyTooLargeError(f"A push is at most {MAX_PUSH_BYTES} bytes.")

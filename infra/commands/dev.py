@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--push-auth",
         choices=("on", "off"),
-        default="off",
-        help="whether pushes must be signed by Google (default off: this version does not verify them yet)",
+        default="on",
+        help="whether pushes must be signed, as tidemark push does (default on; off for Google's emulator)",
     )
     parser.add_argument(
         "--simulate", type=rate, metavar="PER_S", help="send simulated mail at this rate and print what arrives"
@@ -48,8 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C."""
-    if args.push_auth == "on":
-        raise CommandError("this version does not verify pushes yet: run with --push-auth off")
     directory = data_dir(args)
     with directory.locked():
         return asyncio.run(_serve(args, directory))

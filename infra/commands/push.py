@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine
 
 import httpx
 
-from infra.commands.arguments import add_data_dir, add_url, mailbox, origin, positive, rate
+from infra.commands.arguments import add_data_dir, add_url, data_dir, mailbox, origin, positive, rate
 from infra.local.mail import fresh_message_id, history_ids, push_body
+from infra.local.push_signer import PushSigner
 
 #: Pub/Sub waits 10 s for an answer by default.
 _TIMEOUT_S = 10.0
@@ -31,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send the pushes and print each answer. Returns 1 when one was not acknowledged, which ends a plain series."""
-    return asyncio.run(_send(args, origin(args)))
+    return asyncio.run(_send(args, origin(args), data_dir(args).push_signer()))
 
 
-async def _send(args: argparse.Namespace, url: str) -> int:
+async def _send(args: argparse.Namespace, url: str, signer: PushSigner) -> int:
     ids = history_ids(args.history_id)
     failed = 0
     async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False) as client:
@@ -43,7 +44,7 @@ async def _send(args: argparse.Namespace, url: str) -> int:
             nonlocal failed
             body = push_body(args.mailbox, next(ids), args.message_id or fresh_message_id())
             try:
-                answer = await client.post("/push", json=body)
+                answer = await client.post("/push", json=body, headers=signer.authorization())
             except httpx.HTTPError as error:
                 failed += 1
                 print(f"tidemark push: {url} did not answer: {error or type(error).__name__}", file=sys.stderr)

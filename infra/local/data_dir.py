@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.local.push_signer import PushSigner, new_key
 from shared.settings import parse_token_keys
 
 DEFAULT = ".tidemark"
@@ -82,12 +83,29 @@ class DataDir:
         fresh = {"token_keys": {"local": secrets.token_urlsafe(32)}, "gateway_token": secrets.token_urlsafe(32)}
         try:
             if not file.exists():
-                self._write(file, fresh)
+                self._write(file, json.dumps(fresh))
             return _local_keys(json.loads(file.read_text()))
         except OSError as error:
             raise DataDirError(f"cannot use {file}: {error.strerror}") from error
         except (ValueError, LookupError, TypeError) as error:
             raise DataDirError(f"{file} is damaged: remove it to have new keys made") from error
+
+    def push_signer(self) -> PushSigner:
+        """Return what signs pushes to this stack; its key is made on first use. Raises DataDirError."""
+        file = self.push_key_file
+        try:
+            if not file.exists():
+                self._write(file, new_key())
+            return PushSigner.of(file)
+        except OSError as error:
+            raise DataDirError(f"cannot use {file}: {error.strerror}") from error
+        except ValueError as error:
+            raise DataDirError(f"{file} is damaged: remove it to have a new key made") from error
+
+    @property
+    def push_key_file(self) -> Path:
+        """Where the key that signs pushes is kept, once `push_signer` was called."""
+        return self.make() / "push_key.pem"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -101,7 +119,8 @@ class DataDir:
 
     def note_running(self, url: str, processes: Mapping[str, int], gateway_url: str) -> None:
         """Say where the stack runs, and as which processes (name to process id)."""
-        self._write(self.path / "stack.json", {"url": url, "gateway_url": gateway_url, "processes": dict(processes)})
+        noted = {"url": url, "gateway_url": gateway_url, "processes": dict(processes)}
+        self._write(self.path / "stack.json", json.dumps(noted))
 
     def note_stopped(self) -> None:
         """Say that the stack no longer runs."""
@@ -126,10 +145,10 @@ class DataDir:
         return False
 
     @staticmethod
-    def _write(file: Path, content: Any) -> None:
+    def _write(file: Path, content: str) -> None:
         # Written aside and renamed, so that a reader never sees half of it.
         draft = file.with_suffix(".draft")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as handle:
-            json.dump(content, handle)
+            handle.write(content)
         draft.replace(file)

@@ -1,7 +1,7 @@
 """All functions on one origin, and the page: what `tidemark dev` serves.
 
-Run as ``python -m infra.local.origin --fd N`` with a listening socket at that descriptor, so that connections
-wait, instead of failing, while the process is started anew.
+Run as ``python -m infra.local.origin --fd N --push-key FILE`` with a listening socket at that descriptor, so that
+connections wait, instead of failing, while the process is started anew.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from functions.replay import app as replay
 from functions.stream import app as stream
 from functions.webhook import app as webhook
 from infra.local.mail import fresh_message_id, history_ids, push_body
+from infra.local.push_signer import JWKS_PATH, PushSigner
 from shared.application import application
 from shared.client_request import json_object
 from shared.errors import BadBodyError, RequestError
@@ -69,17 +70,17 @@ class Origin:
         await app(scope, receive, send)
 
 
-def build_origin(basis: Basis) -> Origin:
-    """Build the whole origin."""
+def build_origin(basis: Basis, signer: PushSigner) -> Origin:
+    """Build the whole origin. ``signer`` stands in for Google."""
     push = webhook.build_app(webhook.Deps.of(basis))
     events = stream.build_app(stream.Deps.of(basis))
     missed = replay.build_app(replay.Deps.of(basis))
     functions: dict[str, ASGIApp] = {"/push": push, "/events": events, "/replay": missed, "/ack": missed}
-    return Origin(functions, _page_app(basis, push))
+    return Origin(functions, _page_app(basis, push, signer))
 
 
-def _page_app(basis: Basis, push: ASGIApp) -> Starlette:
-    """Build what the page needs: its files, a token, and a button that sends mail."""
+def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
+    """Build what the page needs: its files, a token, a button that sends mail, and the keys that sign it."""
     kid, key = next(iter(basis.settings.token_keys.items()))
     transport = httpx.ASGITransport(app=push)
     ids = history_ids()
@@ -107,13 +108,19 @@ def _page_app(basis: Basis, push: ASGIApp) -> Starlette:
         gmail_topic(mailbox)
         message_id, history_id = fresh_message_id(), next(ids)
         async with httpx.AsyncClient(transport=transport, base_url="http://tidemark.local") as client:
-            answer = await client.post("/push", json=push_body(mailbox, history_id, message_id))
+            answer = await client.post(
+                "/push", json=push_body(mailbox, history_id, message_id), headers=signer.authorization()
+            )
         content = {**answer.json(), "message_id": message_id, "history_id": str(history_id)}
         return JSONResponse(content, answer.status_code, headers={"Cache-Control": "no-store"})
+
+    async def push_keys(_request: Request) -> JSONResponse:
+        return JSONResponse(signer.key_set(), headers={"Cache-Control": "public, max-age=3600"})
 
     return application(
         [
             Route("/", index),
+            Route(JWKS_PATH, push_keys),
             Mount("/page", StaticFiles(directory=_PAGE)),
             Route("/dev/token", _from_page_only(token), methods=["POST"]),
             Route("/dev/mail", _from_page_only(mail), methods=["POST"]),
@@ -142,14 +149,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m infra.local.origin")
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a listening socket")
-    listening = socket.socket(fileno=parser.parse_args(argv).fd)
+    parser.add_argument("--push-key", type=Path, required=True, help="PEM file of the key that signs pushes")
+    args = parser.parse_args(argv)
+    listening = socket.socket(fileno=args.fd)
     basis = start(Function.LOCAL, max_connections=stream.REQUEST_CONNECTIONS)
     config = uvicorn.Config(
-        build_origin(basis),
+        build_origin(basis, PushSigner.of(args.push_key)),
         loop="uvloop",
         http="httptools",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         log_level="warning",
         timeout_graceful_shutdown=2,
     )

@@ -14,6 +14,7 @@ import httpx
 
 from infra.local.children import Child, ChildError, Children, ChildSpec
 from infra.local.data_dir import DataDir
+from infra.local.push_signer import AUDIENCE, JWKS_PATH, SERVICE_ACCOUNT
 from infra.local.redis_server import server_argv, wait_ready
 from infra.local.resp import RedisAddress, RespClient, RespConnectionError
 
@@ -79,6 +80,7 @@ class Stack:
         self._environ = os.environ if environ is None else environ
         self._gateway_token = data_dir.keys().gateway_token
         self._token_keys = data_dir.token_keys(self._environ)
+        data_dir.push_signer()
         self._listening = listen(port)
         self._children = Children()
         self._up = False
@@ -132,14 +134,26 @@ class Stack:
 
     async def _start_origin(self) -> None:
         descriptor = self._listening.fileno()
-        argv = [sys.executable, "-m", "infra.local.origin", "--fd", str(descriptor)]
+        key_file = str(self._data_dir.push_key_file)
+        argv = [sys.executable, "-m", "infra.local.origin", "--fd", str(descriptor), "--push-key", key_file]
         env = {
             "UPSTASH_REDIS_REST_URL": self.gateway_url,
             "UPSTASH_REDIS_REST_TOKEN": self._gateway_token,
             "TIDEMARK_TOKEN_KEYS": ",".join(f"{kid}:{key}" for kid, key in self._token_keys.items()),
             "TIDEMARK_PUSH_AUTH": self._push_auth,
+            **self._genuine_pushes(),
         }
         await self._start("origin", argv, env, lambda: answers(f"{self.url}/healthz"), pass_fds=(descriptor,))
+
+    def _genuine_pushes(self) -> Mapping[str, str]:
+        """Say what a genuine push is: one that `tidemark push` has signed, unless the environment knows better."""
+        if self._environ.get("TIDEMARK_PUSH_JWKS_URL"):
+            return {}
+        return {
+            "TIDEMARK_PUSH_AUDIENCE": AUDIENCE,
+            "TIDEMARK_PUSH_SERVICE_ACCOUNT": SERVICE_ACCOUNT,
+            "TIDEMARK_PUSH_JWKS_URL": f"{self.url}{JWKS_PATH}",
+        }
 
     async def _start(
         self,

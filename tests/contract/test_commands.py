@@ -129,7 +129,7 @@ def test_push_with_a_message_id_is_a_redelivery(dev: DevProcess) -> None:
 
 def test_push_keeps_to_a_rate(dev: DevProcess) -> None:
     """Five at forty a second begin a tenth of a second apart, first and last."""
-    told = answers(tidemark("push", "rate@b.c", "--count", 5, "--rate", 40, "--url", dev.url))
+    told = answers(tidemark("push", "rate@b.c", "--count", 5, "--rate", 40, "--url", dev.url, *data_dir(dev)))
     assert [answer["status"] for answer in told] == ["published"] * 5
     # They were sent beside each other, so they may have arrived in another order.
     began = sorted(datetime.fromisoformat(event["time"]) for event in replayed(dev, "gmail:rate@b.c"))
@@ -350,14 +350,6 @@ def test_the_exit_code_of_wrong_usage_is_the_processes() -> None:
     run = tidemark("push", "a@b.c", "--url", "http://127.0.0.1:99999")
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.splitlines()[-1] == "tidemark push: error: argument --url: must be an http(s) URL"
-
-
-def test_dev_does_not_promise_what_it_cannot_do(run_here: RunHere, tmp_path: Path) -> None:
-    """Pushes are not verified in this version: asked to, it says so and starts nothing."""
-    code, out, err = run_here("dev", "--push-auth", "on", "--data-dir", tmp_path / "none")
-    assert (code, out) == (1, "")
-    assert err.startswith("tidemark dev: this version does not verify pushes yet")
-    assert not (tmp_path / "none").exists()
 
 
 def test_help_is_no_error(run_here: RunHere) -> None:

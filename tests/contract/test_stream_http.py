@@ -21,6 +21,7 @@ import uvicorn
 from functions.stream import session
 from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
 from infra.local.mail import push_body
+from shared.counts import Counts
 from shared.keys import Keys
 from shared.log import Log
 from shared.position import Position
@@ -52,7 +53,7 @@ class StreamServer:
                 settings.redis_url, settings.redis_token, max_connections=REQUEST_CONNECTIONS
             )
             log = Log(self._upstash, keys, settings.retention)
-            self.deps = Deps.of(Basis(settings, keys, self._upstash, log))
+            self.deps = Deps.of(Basis(settings, keys, self._upstash, log, Counts()))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()

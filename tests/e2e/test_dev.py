@@ -28,7 +28,8 @@ def _push(dev: DevProcess) -> str:
     """Push one message; return its id. It is acknowledged."""
     message_id = fresh_message_id()
     body = push_body(BOX, 4711, message_id)
-    answer = httpx.post(f"{dev.url}/push", json=body, timeout=10, verify=NO_TLS, trust_env=False)
+    headers = dev.data_dir.push_signer().authorization()
+    answer = httpx.post(f"{dev.url}/push", json=body, headers=headers, timeout=10, verify=NO_TLS, trust_env=False)
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "published"
     return message_id

@@ -61,7 +61,7 @@ class DevStack:
     def running(cls, directory: Path, **settings: object) -> Iterator[DevStack]:
         """Start it with some settings (TIDEMARK_… by their names), and stop it for sure."""
         said = directory / "dev.log"
-        argv = [str(Path(sys.executable).with_name("tidemark")), "dev", "--port", "0", "--push-auth", "off"]
+        argv = [str(Path(sys.executable).with_name("tidemark")), "dev", "--port", "0"]
         argv += ["--data-dir", str(directory / "data")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMARK_")}
         environment |= {name: str(value) for name, value in settings.items()}
@@ -85,10 +85,11 @@ class DevStack:
     def push(self, mailbox: str, *, patience_s: float = 0.0) -> Mail:
         """Push a notification as Google would, which sends it again for `patience_s` until it is acknowledged."""
         message_id, history_id = fresh_message_id(), next(self._history_ids)
+        headers = self._data_dir.push_signer().authorization()
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                answer = self._client.post("/push", json=push_body(mailbox, history_id, message_id))
+                answer = self._client.post("/push", json=push_body(mailbox, history_id, message_id), headers=headers)
             except httpx.TransportError:
                 if time.monotonic() > deadline:
                     raise

@@ -17,7 +17,8 @@ BATCH = 50
 async def test_every_message_that_googles_emulator_pushes_reaches_the_client_once(tmp_path: Path) -> None:
     """200 Gmail messages through a push subscription: a client of the mailboxes has each of them once."""
     contents = [{"emailAddress": MAILBOXES[n % len(MAILBOXES)], "historyId": 9_000_000 + n} for n in range(MESSAGES)]
-    with PubsubEmulator.running(tmp_path) as pubsub, DevProcess.running(tmp_path / "data") as dev:
+    # The emulator signs nothing.
+    with PubsubEmulator.running(tmp_path) as pubsub, DevProcess.running(tmp_path / "data", push_auth="off") as dev:
         pubsub.subscribe(f"{dev.url}/push")
         key = next(iter(dev.data_dir.keys().token_keys.items()))
         client = Recorder(dev.port, [f"gmail:{mailbox}" for mailbox in MAILBOXES], name="client", key=key)

@@ -20,9 +20,8 @@ from tests.support.gateway import NO_TLS, ROOT, eventually
 TIDEMARK = Path(sys.executable).with_name("tidemark")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
-#: More than any test sends, so that a limit for senders that are not verified never meets one here.
 _READY = re.compile(r"^tidemark dev: ready on (http://127\.0\.0\.1:\d+)$", re.MULTILINE)
-_ENVIRONMENT = {"TIDEMARK_PUSH_LIMIT": "60000", "TIDEMARK_RECONCILE_S": "2"}
+_ENVIRONMENT = {"TIDEMARK_RECONCILE_S": "2"}
 
 
 class DevProcess:
@@ -37,12 +36,12 @@ class DevProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, directory: Path, *, ready: bool = True) -> Iterator[DevProcess]:
+    def running(cls, directory: Path, *, ready: bool = True, push_auth: str = "on") -> Iterator[DevProcess]:
         """Start it on any port and wait until it is ready (or do not wait); at the end nothing of it is left."""
         said = directory.with_suffix(".out")
         with said.open("wb") as out, directory.with_suffix(".err").open("ab") as err:
             process = subprocess.Popen(
-                [TIDEMARK, "dev", "--port", "0", "--push-auth", "off", "--data-dir", directory],
+                [TIDEMARK, "dev", "--port", "0", "--push-auth", push_auth, "--data-dir", directory],
                 cwd=ROOT,
                 env={**os.environ, **_ENVIRONMENT},
                 stdout=out,

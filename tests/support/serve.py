@@ -25,7 +25,14 @@ def main() -> None:
         app = webhook.build_app(webhook.Deps.of(start(Function.WEBHOOK)))
     else:
         app = replay.build_app(replay.Deps.of(start(Function.REPLAY)))
-    uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=options.port,
+        log_level="warning",
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
 
 
 if __name__ == "__main__":

@@ -41,9 +41,9 @@ def test_each_class_has_a_status_and_a_code_of_its_own(cls: type[TidemarkError])
 
 @pytest.mark.parametrize("cls", CLASSES, ids=IDS)
 def test_what_may_succeed_later_says_when_to_try_again(cls: type[TidemarkError]) -> None:
-    """A 503 is what we call temporary; it and a 429 carry a Retry-After."""
+    """A 503 is what we call temporary, and carries a Retry-After."""
     assert cls.temporary == (cls.status == 503)
-    if cls.status in (429, 503):
+    if cls.status == 503:
         assert cls.retry_after_s is not None
         assert cls.retry_after_s >= 1
 

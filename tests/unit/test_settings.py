@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import SettingsError
 from shared.retention import Retention
-from shared.settings import Function, Settings
+from shared.settings import Function, PushAuth, Settings
 
 KEY = "k" * 32
 GOOD = {
@@ -19,6 +18,11 @@ GOOD = {
     "UPSTASH_REDIS_REST_TOKEN": "rest-token",
     "TIDEMARK_TOKEN_KEYS": f"a:{KEY}",
     "TIDEMARK_PUSH_AUTH": "off",
+}
+
+GENUINE = {
+    "TIDEMARK_PUSH_AUDIENCE": "https://hook.example.com/push",
+    "TIDEMARK_PUSH_SERVICE_ACCOUNT": "push@project.iam.gserviceaccount.com",
 }
 
 
@@ -43,7 +47,14 @@ def test_the_defaults_are_the_contracts() -> None:
         retention_s=86_400,
         topic_max_events=1000,
         dedupe_s=86_400,
+        push_auth=None,
+        push_limit=100,
+        verified_limit=60_000,
+        client_limit=600,
+        bypass_secret=None,
+        trusted_proxies=(),
         token_keys={"a": KEY},
+        token_jwks_url=None,
         max_streams=10_000,
         stream_max_s=840,
         reconcile_s=20,
@@ -131,11 +142,58 @@ def test_unverified_pushes_are_refused_inside_lambda(function: Function) -> None
 
 
 @pytest.mark.parametrize("value", ["on", "", None])
-@pytest.mark.parametrize("environ", [{}, {"AWS_LAMBDA_FUNCTION_NAME": "f"}])
-def test_verified_pushes_are_not_promised_yet(value: str | None, environ: Mapping[str, str]) -> None:
-    """On is the default, and this version cannot do it: it says so instead of taking any push for a genuine one."""
-    text = fault(TIDEMARK_PUSH_AUTH=value, **environ)
-    assert text.startswith("settings: TIDEMARK_PUSH_AUTH must be off")
+def test_pushes_are_verified_unless_told_otherwise(value: str | None) -> None:
+    """On is the default; Google's keys are."""
+    assert of(TIDEMARK_PUSH_AUTH=value, **GENUINE).push_auth == PushAuth(
+        audience="https://hook.example.com/push",
+        service_account="push@project.iam.gserviceaccount.com",
+        jwks_url="https://www.googleapis.com/oauth2/v3/certs",
+    )
+
+
+def test_what_a_genuine_push_must_say_is_required() -> None:
+    """Without it anybody's token of Google's would do."""
+    text = fault(Function.WEBHOOK, TIDEMARK_PUSH_AUTH="on")
+    assert text == (
+        "settings: TIDEMARK_PUSH_AUDIENCE is missing: must be the audience of the push subscription; "
+        "TIDEMARK_PUSH_SERVICE_ACCOUNT is missing: must be the e-mail address of the push subscription's service "
+        "account"
+    )
+    assert of(Function.STREAM, TIDEMARK_PUSH_AUTH="on").push_auth is None
+
+
+@pytest.mark.parametrize("name", ["TIDEMARK_PUSH_JWKS_URL", "TIDEMARK_TOKEN_JWKS_URL"])
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://keys.example.com/jwks", True),
+        ("https://keys.example.com/jwks?tenant=1", True),
+        ("http://127.0.0.1:8787/dev/push-keys", True),
+        ("http://localhost/keys", True),
+        ("http://keys.example.com/jwks", False),
+        ("http://127.0.0.1.example.com/jwks", False),
+        ("http://127.0.0.1@example.com/jwks", False),
+        ("file:///etc/keys.json", False),
+        ("keys.example.com", False),
+        ("https://", False),
+    ],
+)
+def test_keys_come_over_https(name: str, url: str, good: bool) -> None:  # noqa: FBT001 - a table's column
+    """Whoever can answer in the key server's place can sign anything."""
+    changed = {"TIDEMARK_PUSH_AUTH": "on", **GENUINE, name: url}
+    if good:
+        settings = of(**changed)
+        assert settings.push_auth is not None
+        assert url in (settings.push_auth.jwks_url, settings.token_jwks_url)
+    else:
+        assert fault(**changed) == f"settings: {name} must be an https URL (http only on this machine)"
+
+
+@pytest.mark.parametrize("account", ["push", "@", "a@b c", "a@b@c", "a b@c"])
+def test_a_service_account_is_an_address(account: str) -> None:
+    """A slip here would refuse every push."""
+    text = fault(TIDEMARK_PUSH_AUTH="on", **{**GENUINE, "TIDEMARK_PUSH_SERVICE_ACCOUNT": account})
+    assert text.startswith("settings: TIDEMARK_PUSH_SERVICE_ACCOUNT must be the e-mail address")
 
 
 @pytest.mark.parametrize("value", ["Off", "0", "false", "no", "offf"])
