@@ -81,7 +81,9 @@ class Log:
         """Note a position that this log gave out, learned elsewhere (from the live feed)."""
         self._seen = max(self._seen, position)
 
-    async def append(self, *, topic: str, envelope: str, subscription: str, message_id: str) -> Appended:
+    async def append(
+        self, *, topic: str, envelope: str, subscription: str, message_id: str, timeout_s: float = APPEND_TIMEOUT_S
+    ) -> Appended:
         """Append an event unless this message of this subscription was appended within the dedupe time.
 
         Raises LogUnavailableError or LogDefectError; then it may or may not be stored, and may be sent again.
@@ -101,7 +103,7 @@ class Log:
                 self._retention.memory_s,
                 self._now_ms,
             ],
-            timeout_s=APPEND_TIMEOUT_S,
+            timeout_s=timeout_s,
         )
         self.saw(Position.parse(clock))
         return Appended(Position.parse(position), duplicate=before == "1")

@@ -38,7 +38,7 @@ class Parking:
         self._upstash = upstash
         self._keys = keys
 
-    async def park(self, push: Unreadable) -> None:
+    async def park(self, push: Unreadable, *, timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """Keep a push. Raises LogUnavailableError or LogDefectError; then it is not known to be kept."""
         body = json.dumps(
             {
@@ -53,5 +53,5 @@ class Parking:
         # Parked twice by a retry is better than not at all.
         await self._upstash.execute(
             ["EVAL", script("park"), 1, self._keys.parked, body, MAX_PARKED, KEPT_S],
-            timeout_s=APPEND_TIMEOUT_S,
+            timeout_s=timeout_s,
         )

@@ -23,7 +23,7 @@ from shared.envelope import Notification, envelope_of
 from shared.errors import PushForbiddenError, TokenError
 from shared.health import healthz
 from shared.limiter import PATIENCE_S, Limiter
-from shared.log import Log
+from shared.log import APPEND_TIMEOUT_S, Log
 from shared.parking import Parking, Unreadable
 from shared.push import UnreadablePushError, parse_push, rfc3339
 from shared.push_auth import PushVerifier
@@ -33,6 +33,9 @@ from shared.start import Basis
 logger = logging.getLogger("tidemark.webhook")
 
 T = TypeVar("T")
+
+#: An answer takes 3 s at most, by the contract; this leaves some for the way back.
+ANSWER_S = 2.8
 
 
 def _utc_now() -> datetime:
@@ -77,18 +80,18 @@ def build_app(deps: Deps) -> Starlette:
     """Build the application."""
 
     async def push(request: Request) -> JSONResponse:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        began = asyncio.get_running_loop().time()
         unlimited = deps.bypass.allows(request.headers.get(BYPASS_HEADER))
         await _verify(deps, request, unlimited=unlimited)
         body = await read_body(request)
         note = _parse(deps, request, body)
         if isinstance(note, str):
-            work, subscription = partial(_reject, deps, request, body, note), ""
+            work, subscription = partial(_reject, deps, request, body, note, began), ""
         else:
-            work, subscription = partial(_append, deps, note), note.subscription
+            work, subscription = partial(_append, deps, note, began), note.subscription
         if unlimited:
             return _answer(await work())
-        return _answer(await _beside(deps.verified, subscription, deadline, work))
+        return _answer(await _beside(deps.verified, subscription, began, work))
 
     return application(
         [Route("/push", push, methods=["POST"]), healthz(deps.log)],
@@ -116,13 +119,13 @@ async def _verify(deps: Deps, request: Request, *, unlimited: bool) -> None:
         raise
 
 
-async def _beside(limiter: Limiter, subject: str, deadline: float, work: Callable[[], Awaitable[T]]) -> T:
+async def _beside(limiter: Limiter, subject: str, began: float, work: Callable[[], Awaitable[T]]) -> T:
     """Do the work while the limiter counts it: an overrun stops the next ones, and nothing waits for the counting.
 
     Raises RateLimitedError, without doing anything, for a subject that is known to be over its quota.
     """
     limiter.refuse_known(subject)
-    within_s = deadline - asyncio.get_running_loop().time()
+    within_s = began + PATIENCE_S - asyncio.get_running_loop().time()
     counting = asyncio.ensure_future(limiter.spend(subject, within_s=within_s))
     try:
         return await work()
@@ -141,17 +144,18 @@ def _parse(deps: Deps, request: Request, body: Body) -> Notification | str:
         return str(error)
 
 
-async def _append(deps: Deps, note: Notification) -> dict[str, str]:
+async def _append(deps: Deps, note: Notification, began: float) -> dict[str, str]:
     appended = await deps.log.append(
         topic=note.topic,
         envelope=envelope_of(note),
         subscription=note.subscription,
         message_id=note.message_id,
+        timeout_s=_left_s(began),
     )
     return {"status": "duplicate" if appended.duplicate else "published", "id": str(appended.position)}
 
 
-async def _reject(deps: Deps, request: Request, body: Body, reason: str) -> dict[str, str]:
+async def _reject(deps: Deps, request: Request, body: Body, reason: str, began: float) -> dict[str, str]:
     """Acknowledge a push that can never be read, once it is parked: a refusal would slow down every mailbox."""
     await deps.parking.park(
         Unreadable(
@@ -161,10 +165,16 @@ async def _reject(deps: Deps, request: Request, body: Body, reason: str) -> dict
             sha256=body.sha256,
             head=body.kept,
             pubsub={name: value for name, value in request.headers.items() if name.startswith("x-goog-pubsub-")},
-        )
+        ),
+        timeout_s=_left_s(began),
     )
     logger.warning("push rejected and parked", extra={"reason": reason, "size": body.size})
     return {"status": "rejected", "reason": reason}
+
+
+def _left_s(began: float) -> float:
+    """Return how long Redis may take: when Google's keys had to be fetched first, less is left for it."""
+    return min(APPEND_TIMEOUT_S, began + ANSWER_S - asyncio.get_running_loop().time())
 
 
 def _answer(content: dict[str, str]) -> JSONResponse:
