@@ -87,6 +87,12 @@ class BodyTooLargeError(RequestError):
     status = 413
 
 
+class CorsRefusedError(RequestError):
+    """A page asks whether it may send a request that its origin, method or headers do not allow."""
+
+    code = "cors_refused"
+
+
 class CursorAheadError(RequestError):
     """An acknowledged cursor lies beyond the log's clock."""
 

@@ -519,7 +519,8 @@ def test_a_preflight_of_an_allowed_origin_is_answered(function: LambdaFunction, 
 def test_a_preflight_of_another_origin_is_refused(function: LambdaFunction, origin: str) -> None:
     """Nothing in the answer would let the browser go on."""
     answer = preflight(function, "/replay", "GET", origin)
-    assert answer.status == 400
+    check_problem(answer, 400, "cors_refused")
+    assert answer.headers["vary"] == "Origin"
     assert "access-control-allow-origin" not in answer.headers
 
 
@@ -530,6 +531,8 @@ def test_an_answer_may_be_read_by_an_allowed_origin_only(function: LambdaFunctio
         assert answer.status == status
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert "origin" in answer.headers["vary"].lower()
+        exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
+        assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= exposed
         foreign = {**headers, "origin": "https://evil.example"}
         answer = function.invoke("GET", "/replay", query="after=earliest", headers=foreign)
         assert "access-control-allow-origin" not in answer.headers
