@@ -14,6 +14,7 @@ _COMMANDS = {
     "dev": "run the whole stack on one origin",
     "push": "send Pub/Sub pushes as Google would",
     "token": "print a client token",
+    "revoke": "let none of a user's tokens count any more",
     "tail": "follow the stream, one event a line",
     "doctor": "check settings and dependencies, and say what to fix",
 }

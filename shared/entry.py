@@ -59,11 +59,15 @@ class TopicRead:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The answer of one atomic read: the log's clock, when its memory begins, and each topic asked for."""
+    """The answer of one atomic read: the log's clock, when its memory begins, and each topic asked for.
+
+    ``revoked_at``, in Unix seconds, is when the tokens of the reader's user were revoked, if they were.
+    """
 
     clock: Position
     born: Position
     topics: tuple[TopicRead, ...]
+    revoked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,12 @@ class TokenExpiredError(TokenError):
     code = "token_expired"
 
 
+class TokenRevokedError(TokenError):
+    """A token was issued before all tokens of its user were revoked."""
+
+    code = "token_revoked"
+
+
 class UnknownKeyError(TokenError):
     """A token names a key that its issuer's key set does not hold, as far as it could be fetched."""
 

@@ -22,7 +22,7 @@ from shared import sse
 from shared.entry import Entry, Gap, Reading, TopicRead
 from shared.errors import BadCursorError, LogDefectError, LogUnavailableError
 from shared.live import LiveFeed
-from shared.log import MAX_READ_TOPICS, From, Log, parse_live
+from shared.log import MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log, Revocation, parse_live
 from shared.position import ZERO, Position
 
 logger = logging.getLogger("tidemark.hub")
@@ -68,6 +68,9 @@ class Follower(Protocol):
 
     def offer(self, item: Event | Gap | Proven) -> None:
         """Take an item. Items of a topic come in rising positions. Must not block or raise."""
+
+    def revoked(self, revocation: Revocation) -> None:
+        """Hear of a revocation, which may be somebody else's. Must not block or raise."""
 
 
 @dataclass(slots=True)
@@ -120,6 +123,8 @@ class Hub:
         self._reading: set[str] = set()
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        # The last revocation that the followers have heard of.
+        self._revoked_ms = 0
         self._reconciled: tuple[Position, Position] | None = None
         # How many times a follower follows a topic.
         self._followed = 0
@@ -304,8 +309,7 @@ class Hub:
         if not self._topics:
             return
         try:
-            self.counters.reads += 1
-            now = await self._log.read({}, limit=1)
+            now = await self._glance()
         except (LogUnavailableError, LogDefectError) as error:
             self._complain(error)
             return
@@ -317,6 +321,19 @@ class Hub:
             done = not await self._read(names, reconcile=True) and done
         if done:
             self._reconciled = (now.clock, now.born)
+
+    async def _glance(self) -> Glance:
+        """Ask how far the log is; tell the followers on the way what was revoked since the last time."""
+        while True:
+            self.counters.reads += 1
+            now = await self._log.glance(revoked_after_ms=self._revoked_ms)
+            if now.revocations:
+                self._revoked_ms = now.revocations[-1].at_ms
+                for follower in {follower for topic in self._topics.values() for follower in topic.followers}:
+                    for revocation in now.revocations:
+                        follower.revoked(revocation)
+            if len(now.revocations) < MAX_REVOCATIONS:
+                return now
 
     async def _read(self, names: Sequence[str], *, reconcile: bool) -> Sequence[str]:
         """Read topics after what is proven of them and hand out what that shows. Returns those it could not read."""

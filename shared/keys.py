@@ -37,6 +37,11 @@ class Keys:
         """The list of pushes that can never be read."""
         return f"{self._prefix}parked"
 
+    @property
+    def revoked(self) -> str:
+        """When the tokens of which users were revoked."""
+        return f"{self._prefix}revoked"
+
     def limit(self, quota: str) -> str:
         """Return what the counters of a rate limit begin with."""
         return f"{self._prefix}limit:{quota}"

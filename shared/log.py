@@ -8,14 +8,15 @@ fallen behind it (a failover, a restored copy) is fenced by that very script.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.coalesce import Coalescer
 from shared.entry import FORMAT, READABLE_FORMATS, Entry, Gap, Reading, TopicRead
-from shared.errors import CursorAheadError, LogDefectError, LogUnavailableError
-from shared.keys import Keys
+from shared.errors import CursorAheadError, LogDefectError, LogUnavailableError, TokenRevokedError
+from shared.keys import Keys, digest
 from shared.position import ZERO, Position
 from shared.retention import Retention
 from shared.scripts import script
@@ -27,6 +28,11 @@ APPEND_TIMEOUT_S = 1.5
 READ_TIMEOUT_S = 3.0
 MAX_READ_BYTES = 1_000_000
 MAX_READ_TOPICS = 500
+#: A glance lists so many revocations; whoever gets as many asks again, for those after the last one.
+MAX_REVOCATIONS = 1000
+#: No token lives longer than a day, give or take a clock.
+KEEP_REVOCATIONS_MS = 25 * 3600 * 1000
+_NEVER_S = 2**43
 _PARALLEL_READS = 8
 
 #: Where a read may begin besides a position.
@@ -54,9 +60,27 @@ class From:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """From when on the tokens that a user had before count no more. ``user`` is hashed; ``at_ms`` is Unix time."""
+
+    user: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The log's clock, when its memory begins, and what was revoked since the moment that was asked for."""
+
+    clock: Position
+    born: Position
+    revocations: tuple[Revocation, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Query:
     topics: tuple[tuple[str, From], ...]
     limit: int
+    user: str | None
 
     @property
     def weight(self) -> int:
@@ -108,15 +132,16 @@ class Log:
         self.saw(Position.parse(clock))
         return Appended(Position.parse(position), duplicate=before == "1")
 
-    async def read(self, topics: Mapping[str, From], *, limit: int) -> Reading:
+    async def read(self, topics: Mapping[str, From], *, limit: int, user: str | None = None) -> Reading:
         """Read what topics hold after their cursors: about ``limit`` entries at most, and 1 MB.
 
+        With a ``user`` the reading says when that user's tokens were revoked.
         Reads that pile up are made together, so a topic may bring some more entries than the limit. Raises
         LogUnavailableError or LogDefectError, and ValueError beyond `MAX_READ_TOPICS`.
         """
         if len(topics) > MAX_READ_TOPICS:
             raise ValueError(f"at most {MAX_READ_TOPICS} topics a read")
-        query = _Query(tuple(topics.items()), limit)
+        query = _Query(tuple(topics.items()), limit, user)
         try:
             return await self._reads.call(query)
         except LogDefectError:
@@ -125,39 +150,87 @@ class Log:
 
     async def _read_together(self, queries: Sequence[_Query]) -> list[Reading]:
         """Run the read script once for several queries."""
-        keys = [self._keys.clock, self._keys.born]
-        args: list[str | int] = [
-            str(self._seen),
-            self._now_ms,
-            sum(query.limit for query in queries),
-            MAX_READ_BYTES,
-            self._retention.memory_s,
-        ]
+        users = [digest(query.user) for query in queries if query.user is not None]
+        keys = [self._keys.clock, self._keys.born, self._keys.revoked]
+        args = self._read_args(sum(query.limit for query in queries), users)
         for query in queries:
             for topic, start in query.topics:
                 keys += [self._keys.log(topic), self._keys.last(topic)]
                 args += [str(start.cursor), str(start.born_told)]
-        clock_text, born_text, answers = await self._run("read", keys, args, timeout_s=READ_TIMEOUT_S)
+        clock_text, born_text, answers, moments, _ = await self._run("read", keys, args, timeout_s=READ_TIMEOUT_S)
         clock, born = Position.parse(clock_text), Position.parse(born_text)
         self.saw(clock)
-        answer = iter(answers)
+        answer, moment = iter(answers), iter(moments)
         return [
-            Reading(clock, born, tuple(_topic_read(topic, next(answer), clock, born) for topic, _ in query.topics))
+            Reading(
+                clock,
+                born,
+                tuple(_topic_read(topic, next(answer), clock, born) for topic, _ in query.topics),
+                None if query.user is None else _revoked_at(next(moment)),
+            )
             for query in queries
         ]
 
-    async def ack(self, user: str, client: str, cursor: Position) -> Position:
-        """Keep a client's cursor for the retention time and return the one kept: it never moves backwards.
+    async def glance(self, *, revoked_after_ms: int) -> Glance:
+        """Ask how far the log is, and what was revoked after a moment, oldest first: `MAX_REVOCATIONS` at most.
 
-        Raises CursorAheadError when it lies beyond the clock.
+        Raises LogUnavailableError or LogDefectError.
         """
-        kept, clock = await self._run(
-            "ack",
-            [self._keys.clock, self._keys.born, self._keys.ack(user, client)],
-            [str(self._seen), self._now_ms, str(cursor), self._retention.keep_s],
+        clock, born, _, _, found = await self._run(
+            "read",
+            [self._keys.clock, self._keys.born, self._keys.revoked],
+            self._read_args(1, [], revoked_after_ms=str(revoked_after_ms)),
             timeout_s=READ_TIMEOUT_S,
         )
         self.saw(Position.parse(clock))
+        revocations = tuple(
+            Revocation(user, int(float(at))) for user, at in zip(found[::2], found[1::2], strict=True)
+        )
+        return Glance(Position.parse(clock), Position.parse(born), revocations)
+
+    def _read_args(self, limit: int, users: Sequence[str], *, revoked_after_ms: str = "") -> list[str | int]:
+        return [
+            str(self._seen),
+            self._now_ms,
+            limit,
+            MAX_READ_BYTES,
+            self._retention.memory_s,
+            revoked_after_ms,
+            MAX_REVOCATIONS,
+            len(users),
+            *users,
+        ]
+
+    async def revoke(self, user: str) -> Revocation:
+        """Let no token count any more that this user has now. Raises LogUnavailableError or LogDefectError."""
+        moment = await self._upstash.execute(
+            ["EVAL", script("revoke"), 1, self._keys.revoked, digest(user), self._now_ms, KEEP_REVOCATIONS_MS],
+            timeout_s=READ_TIMEOUT_S,
+        )
+        return Revocation(digest(user), int(moment))
+
+    async def ack(self, user: str, client: str, cursor: Position, *, issued_at: float = math.inf) -> Position:
+        """Keep a client's cursor for the retention time and return the one kept: it never moves backwards.
+
+        Raises CursorAheadError when it lies beyond the clock, and TokenRevokedError when the user's tokens were
+        revoked after ``issued_at``, in Unix seconds.
+        """
+        kept, clock = await self._run(
+            "ack",
+            [self._keys.clock, self._keys.born, self._keys.ack(user, client), self._keys.revoked],
+            [
+                str(self._seen),
+                self._now_ms,
+                str(cursor),
+                self._retention.keep_s,
+                digest(user),
+                str(min(issued_at, _NEVER_S) * 1000),
+            ],
+            timeout_s=READ_TIMEOUT_S,
+        )
+        self.saw(Position.parse(clock))
+        if kept == "revoked":
+            raise TokenRevokedError("The tokens that this user had were revoked.")
         if not kept:
             raise CursorAheadError(f"The log has not come to {cursor} yet.")
         return Position.parse(kept)
@@ -187,6 +260,10 @@ class Log:
             # Some proxy answered in Redis's place.
             raise LogUnavailableError(f"The {name} script answered with {type(answer).__name__}.")
         return answer
+
+
+def _revoked_at(moment_ms: str) -> float | None:
+    return float(moment_ms) / 1000 if moment_ms else None
 
 
 def _topic_read(topic: str, answer: Sequence[Any], clock: Position, born: Position) -> TopicRead:

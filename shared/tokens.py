@@ -15,6 +15,7 @@ from shared.errors import (
     TokenError,
     TokenExpiredError,
     TokenMissingError,
+    TokenRevokedError,
     TopicForbiddenError,
     TopicRequiredError,
 )
@@ -42,6 +43,11 @@ class Grant:
     prefixes: tuple[str, ...]
     issued_at: float
     expires_at: float
+
+    def check_revoked(self, revoked_at: float | None) -> None:
+        """Raise TokenRevokedError if the user's tokens were revoked after this one was issued."""
+        if revoked_at is not None and self.issued_at <= revoked_at:
+            raise TokenRevokedError("The tokens that this user had were revoked.")
 
     def topics(self, asked: Iterable[str]) -> tuple[str, ...]:
         """Return the topics that a request may use: the ones asked for, or all of the token.

@@ -62,7 +62,8 @@ def build_app(deps: Deps) -> Starlette:
         limit = whole_number(request, "limit", default=100, least=1, most=500)
         await admit(request, grant, deps.replays, deps.bypass)
         after = await _after(deps.log, request, grant)
-        reading = await deps.log.read(dict.fromkeys(topics, From(after)), limit=limit)
+        reading = await deps.log.read(dict.fromkeys(topics, From(after)), limit=limit, user=grant.user)
+        grant.check_revoked(reading.revoked_at)
         page = merge(reading, limit)
         return JSONResponse(
             {
@@ -81,7 +82,7 @@ def build_app(deps: Deps) -> Starlette:
         cursor, client = body.get("cursor"), body.get("client")
         if not isinstance(cursor, str) or not isinstance(client, str):
             raise BadBodyError('The body must be {"cursor": "<cursor>", "client": "<client>"}.')
-        await deps.log.ack(grant.user, check_client(client), Position.parse(cursor))
+        await deps.log.ack(grant.user, check_client(client), Position.parse(cursor), issued_at=grant.issued_at)
         return Response(status_code=204, headers=_HEADERS)
 
     return application(

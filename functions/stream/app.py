@@ -84,7 +84,7 @@ def build_app(deps: Deps) -> Starlette:
         ends_at, end_reason = _end(deps, grant)
         order = Order(
             connection=f"c_{secrets.token_hex(8)}",
-            user=grant.user,
+            grant=grant,
             client=client,
             topics=topics,
             start=start,

@@ -12,8 +12,10 @@ from shared import sse
 from shared.entry import Gap, Page, merge, starting_cursor
 from shared.errors import LogUnavailableError
 from shared.hub import Event, Hub, Proven
-from shared.log import EARLIEST, From, Log
+from shared.keys import digest
+from shared.log import EARLIEST, From, Log, Revocation
 from shared.position import ZERO, Position
+from shared.tokens import Grant
 
 HEARTBEAT_S = 15
 #: What a stream holds for a client that reads slowly; beyond it the log is the buffer.
@@ -32,12 +34,12 @@ Write = Callable[[bytes], Awaitable[None]]
 class Order:
     """What a client asked for.
 
-    ``start`` is a cursor, `EARLIEST`, `NOW` or `ACKED`; ``ends_at``, in seconds of the stream's clock, is when the
-    stream ends for ``end_reason``.
+    ``grant`` is what the client's token allows. ``start`` is a cursor, `EARLIEST`, `NOW` or `ACKED`; ``ends_at``, in
+    seconds of the stream's clock, is when the stream ends for ``end_reason``.
     """
 
     connection: str
-    user: str
+    grant: Grant
     client: str
     topics: tuple[str, ...]
     start: Position | str
@@ -53,6 +55,7 @@ class Stream:
 
     def __init__(self, order: Order, hub: Hub, log: Log, *, clock: Callable[[], float]) -> None:
         self._order = order
+        self._user = digest(order.grant.user)
         self._hub = hub
         self._log = log
         self._clock = clock
@@ -87,6 +90,12 @@ class Stream:
         self._push(item)
         self._wake()
 
+    def revoked(self, revocation: Revocation) -> None:
+        """End the stream if its token is one of those that were revoked."""
+        grant = self._order.grant
+        if revocation.user == self._user and grant.issued_at * 1000 <= revocation.at_ms:
+            self.end("revoked", reconnect=False)
+
     def end(self, reason: str, *, reconnect: bool = True) -> None:
         """End the stream with a `bye`."""
         if self._end is None:
@@ -113,13 +122,17 @@ class Stream:
     async def open(self) -> bytes:
         """Join the hub, read a first page, and return the first bytes of the body.
 
-        Raises LogUnavailableError or LogDefectError; `close` must be called all the same.
+        Raises LogUnavailableError, LogDefectError or TokenRevokedError; `close` must be called all the same.
         """
         await self._hub.join(self, self._order.topics)
         start = self._order.start
         if start == ACKED:
-            start = await self._log.acked(self._order.user, self._order.client) or EARLIEST
-        reading = await self._log.read(dict.fromkeys(self._order.topics, From(start)), limit=_PAGE_LIMIT)
+            start = await self._log.acked(self._order.grant.user, self._order.client) or EARLIEST
+        grant = self._order.grant
+        reading = await self._log.read(
+            dict.fromkeys(self._order.topics, From(start)), limit=_PAGE_LIMIT, user=grant.user
+        )
+        grant.check_revoked(reading.revoked_at)
         seamless = self._hub.seed(reading)
         self._told = starting_cursor(reading.topics)
         self._sent = {topic.topic: topic.start for topic in reading.topics}

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from infra.local.data_dir import DEFAULT_URL, DataDir
 from shared.errors import BadTopicError
+from shared.tokens import MAX_SUBJECT
 from shared.topic import check_topic, gmail_topic
 
 
@@ -79,6 +80,13 @@ def topic(text: str) -> str:
         return check_topic(text)
     except BadTopicError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def user(text: str) -> str:
+    """Take what can be the sub of a token."""
+    if not 0 < len(text) <= MAX_SUBJECT:
+        raise argparse.ArgumentTypeError(f"must be 1-{MAX_SUBJECT} characters")
+    return text
 
 
 def positive(text: str) -> int:

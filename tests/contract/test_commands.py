@@ -155,6 +155,36 @@ def test_push_fails_when_it_is_not_acknowledged(dev: DevProcess) -> None:
     assert "error" in json.loads(run.stdout)
 
 
+# -- revoke
+
+
+def test_revoke_ends_what_was_issued_before(dev: DevProcess) -> None:
+    """It says from when on; a page that asks again is refused, and others are not."""
+    topic = "gmail:revoke@b.c"
+    old = tidemark("token", "rita", "--topic", topic, *data_dir(dev)).stdout.strip()
+    run = tidemark("revoke", "rita", *data_dir(dev))
+    assert (run.returncode, run.stderr) == (0, "")
+    said = json.loads(run.stdout)
+    assert said["user"] == "rita"
+    assert abs(datetime.fromisoformat(said["revoked_at"]).timestamp() - time.time()) < 30
+
+    def replay(token: str) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.get(f"{dev.url}/replay?after=earliest", headers=headers, verify=NO_TLS, trust_env=False)
+
+    refused = replay(old)
+    assert (refused.status_code, refused.json()["code"]) == (401, "token_revoked")
+    other = tidemark("token", "ben", "--topic", topic, *data_dir(dev)).stdout.strip()
+    assert replay(other).status_code == 200
+
+
+def test_revoke_without_a_log_revokes_nothing_and_says_so(run_here: RunHere, tmp_path: Path) -> None:
+    """1: whoever revokes must know."""
+    code, out, err = run_here("revoke", "ann", "--data-dir", tmp_path)
+    assert (code, out) == (1, "")
+    assert "nothing is revoked" in err
+
+
 # -- token
 
 
@@ -356,7 +386,7 @@ def test_help_is_no_error(run_here: RunHere) -> None:
     """0, on stdout, with every command of this version."""
     code, out, err = run_here("--help")
     assert (code, err) == (0, "")
-    assert {"dev", "push", "token", "tail", "doctor"} <= set(out.split())
+    assert {"dev", "push", "token", "revoke", "tail", "doctor"} <= set(out.split())
 
 
 def test_a_data_directory_that_cannot_be_used_is_told(run_here: RunHere, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,9 +22,10 @@ from shared.entry import Gap
 from shared.hub import Event, Hub, Proven
 from shared.keys import Keys
 from shared.live import MAX_CHANNEL_FEEDS, LiveFeed
-from shared.log import NOW, From, Log
+from shared.log import NOW, From, Log, Revocation
 from shared.position import Position
 from shared.retention import Retention
+from shared.tokens import Grant
 from tests.support.faulty_gateway import FaultyGateway, cheap_tls, plain_upstash
 from tests.support.log_rig import KEEP
 
@@ -62,6 +64,9 @@ class Recorder:
     def offer(self, item: Event | Gap | Proven) -> None:
         """Take an item."""
         self.items.append(item)
+
+    def revoked(self, revocation: Revocation) -> None:
+        """Take no notice: it has no token."""
 
     @property
     def positions(self) -> list[Position]:
@@ -225,6 +230,7 @@ class Process:
         *topics: str,
         start: Position | str = NOW,
         user: str = "user",
+        issued_at: float = math.inf,
         client: str = "client",
         life_s: float = 840.0,
         end_reason: str = "rotate",
@@ -232,7 +238,7 @@ class Process:
         """Make a tab that is not open yet."""
         order = Order(
             connection=f"c_{next(_numbers)}",
-            user=user,
+            grant=Grant(user, topics, (), issued_at=issued_at, expires_at=math.inf),
             client=client,
             topics=topics,
             start=start,
