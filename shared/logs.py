@@ -1,10 +1,18 @@
-"""Logs: one JSON object a line, as Lambda's log group wants them."""
+"""Logs: one JSON object a line, as Lambda's log group wants them, without addresses and tokens."""
 
 from __future__ import annotations
 
+import json
+import logging
+from typing import Any
+
 from aws_lambda_powertools import Logger
 
+from shared.masking import mask
+
 _NAME = "tidemark"
+# Where uvicorn writes what an application has raised; its access log, which would show tokens, is off.
+_SERVER = "uvicorn.error"
 
 
 def configure_logs(function: str) -> None:
@@ -13,4 +21,23 @@ def configure_logs(function: str) -> None:
     Every module logs to a child of ``tidemark``; the level is ``POWERTOOLS_LOG_LEVEL``'s.
     """
     # Powertools names its logger after the service: it has to be the parent of every module's.
-    Logger(service=_NAME, function=function)
+    logger = Logger(service=_NAME, function=function, json_serializer=_serialize)
+    server = logging.getLogger(_SERVER)
+    server.handlers = list(logger.handlers)
+    server.propagate = False
+    server.setLevel(logging.WARNING)
+
+
+def _serialize(record: dict[str, Any]) -> str:
+    return json.dumps(_masked(record), default=lambda value: mask(str(value)))
+
+
+def _masked(value: Any) -> Any:
+    # Before it is JSON: there a line break and the address after it would look like one word.
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {_masked(name): _masked(held) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(held) for held in value]
+    return value

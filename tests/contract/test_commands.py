@@ -6,6 +6,7 @@ is meant for people on stderr, and no traceback.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -102,7 +103,7 @@ def replayed(dev: DevProcess, topic: str) -> list[dict[str, Any]]:
 
 
 def verified(dev: DevProcess, token: str) -> Grant:
-    return TokenVerifier(dev.data_dir.keys().token_keys).verify(token)
+    return asyncio.run(TokenVerifier(dev.data_dir.keys().token_keys).verify(token))
 
 
 # -- push
@@ -204,7 +205,7 @@ def test_token_signs_with_the_first_configured_key(tmp_path: Path) -> None:
     old, new = "o" * 32, "n" * 32
     settings = {"TIDEMARK_TOKEN_KEYS": f"new:{new},old:{old}", "TIDEMARK_DATA_DIR": str(tmp_path)}
     run = tidemark("token", "ann", "--topic", "*", **settings)
-    grant = TokenVerifier({"new": new}).verify(run.stdout.strip())
+    grant = asyncio.run(TokenVerifier({"new": new}).verify(run.stdout.strip()))
     assert grant.prefixes == ("",)
     assert 3590 <= grant.expires_at - time.time() <= 3600
 
