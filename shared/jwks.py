@@ -7,11 +7,14 @@ has seen before is looked for at once, but not more than once in a while, whatev
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import httpx
 import jwt
@@ -117,7 +120,7 @@ class KeySet:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 keys, fresh_s = await self._download()
-        except (httpx.HTTPError, httpx.InvalidURL, KeySetError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, KeySetError, OSError, OverflowError) as error:
             self._counts.count(f"{self._name}_fetch_failed")
             logger.warning(
                 "keys could not be fetched: the last good ones are used on",
@@ -150,21 +153,31 @@ class KeySet:
 
     def _parse(self, body: bytes) -> Mapping[str, jwt.PyJWK]:
         try:
-            # A key of a kind that the library does not know is skipped by it.
-            found = jwt.PyJWKSet.from_json(body.decode()).keys
-        except (jwt.PyJWTError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            listed = json.loads(body)["keys"]
+            found = [key for jwk in listed if (key := self._key(jwk)) is not None]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise KeySetError(f"not a JWK set ({type(error).__name__})") from error
-        keys = {
-            key.key_id: key
-            for key in found
-            if isinstance(key.key_id, str)
-            and key.algorithm_name in self._algorithms
-            and key.public_key_use in (None, "sig")
-            and _is_sound(key)
-        }
+        named = Counter(key.key_id for key in found)
+        # Of two keys with one name nobody can say which is meant.
+        keys = {key.key_id: key for key in found if key.key_id is not None and named[key.key_id] == 1}
         if not keys:
             raise KeySetError("no key for " + ", ".join(sorted(self._algorithms)))
         return keys
+
+    def _key(self, jwk: Any) -> jwt.PyJWK | None:
+        """Return a key of the set if it may be used here; others may stand beside it."""
+        if (
+            not isinstance(jwk, dict)
+            or not isinstance(jwk.get("kid"), str)
+            or jwk.get("alg") not in (None, *self._algorithms)
+            or jwk.get("use") not in (None, "sig")
+        ):
+            return None
+        try:
+            key = jwt.PyJWK(jwk)
+        except (jwt.PyJWTError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        return key if key.algorithm_name in self._algorithms and _is_sound(key) else None
 
 
 def _is_sound(key: jwt.PyJWK) -> bool:
