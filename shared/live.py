@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 import httpx
 
+from shared.http_pool import PooledTransport
 from shared.keys import Keys
 from shared.sse import LineDecoder
-from shared.upstash import PooledTransport
 
 logger = logging.getLogger("tidemark.live")
 
@@ -63,8 +63,9 @@ class LiveFeed:
         self._prefix = keys.live_prefix
         self._max_channel_feeds = max_channel_feeds
         transport = PooledTransport(
+            url,
             # Both kinds of feed are open for a moment when one takes over from the other.
-            limits=httpx.Limits(max_connections=max_channel_feeds + 2, max_keepalive_connections=0),
+            max_connections=max_channel_feeds + 2,
             socket_options=_KEEPALIVE,
         )
         self._client = httpx.AsyncClient(

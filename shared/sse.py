@@ -110,6 +110,7 @@ class LineDecoder:
         if b"\r" in buffer:
             buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._rest = buffer.split(b"\n")
-        if len(self._rest) > self._max_line:
+        # A line that is too long may also be completed by these very bytes.
+        if len(buffer) > self._max_line and any(len(line) > self._max_line for line in (*lines, self._rest)):
             raise ValueError("a line of the live feed is too long")
         return lines

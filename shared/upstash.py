@@ -11,8 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -20,6 +19,7 @@ from upstash_redis.asyncio import Redis
 from upstash_redis.errors import UpstashError
 
 from shared.errors import LogDefectError, LogUnavailableError
+from shared.http_pool import PooledTransport
 
 logger = logging.getLogger("tidemark.upstash")
 
@@ -52,74 +52,6 @@ def translate(error: UpstashError) -> LogDefectError | LogUnavailableError:
     return LogUnavailableError(text)
 
 
-class PooledTransport(httpx.AsyncHTTPTransport):
-    """An HTTP transport whose open connections can be counted, and that loses no place for one.
-
-    httpcore 1.0 forgets a connection whose request is cancelled before it has begun (its issue 1093) or while its
-    answer is being closed: neither free nor closed, it takes a place of the pool for good. A time-out is such a
-    cancellation.
-    """
-
-    # httpx has no public way to its pool; tests hold these lines to the pinned version.
-
-    @property
-    def open_connections(self) -> int:
-        """How many connections the pool holds now."""
-        return len(self._pool.connections)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, as the base class does."""
-        try:
-            response = await super().handle_async_request(request)
-        except BaseException:  # cancellation above all: that is what the pool forgets
-            await self._close_forgotten()
-            raise
-        taken = getattr(getattr(response.stream, "_httpcore_stream", None), "_pool_request", None)
-        if taken is not None:
-            response.stream = _Body(response.stream, partial(self._give_back, taken))
-        return response
-
-    async def _give_back(self, taken: Any) -> None:
-        """End a request of the pool that is over and still counted."""
-        requests: list[Any] = self._pool._requests  # noqa: SLF001
-        if taken in requests:
-            requests.remove(taken)
-            await self._close_forgotten()
-
-    async def _close_forgotten(self) -> None:
-        pool = self._pool
-        used = {id(request.connection) for request in pool._requests}  # noqa: SLF001
-        forgotten = [
-            connection
-            for connection in pool.connections
-            if id(connection) not in used and not connection.is_idle() and not connection.is_closed()
-        ]
-        for connection in forgotten:
-            pool._connections.remove(connection)  # noqa: SLF001
-        # Those who wait for a place are given it.
-        closing = [*forgotten, *pool._assign_requests_to_connections()]  # noqa: SLF001
-        await pool._close_connections(closing)  # noqa: SLF001
-
-
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer; it gives its place back even if its closing is cancelled."""
-
-    def __init__(self, body: Any, give_back: Callable[[], Awaitable[None]]) -> None:
-        self._body = body
-        self._give_back = give_back
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._body:
-            yield part
-
-    async def aclose(self) -> None:
-        """Close it, whatever happens meanwhile."""
-        try:
-            await self._body.aclose()
-        finally:
-            await self._give_back()
-
-
 class Upstash:
     """A warm Upstash client. Build one per process and keep it; it belongs to one event loop.
 
@@ -142,13 +74,7 @@ class Upstash:
 
     def _connect(self) -> PooledTransport:
         """Give the library a client with a pool of our own. What it knows beside (the sync token) stays."""
-        limits = httpx.Limits(
-            max_connections=self._max_connections,
-            max_keepalive_connections=self._max_connections,
-            # The probe, not the age, decides whether an idle connection is still good.
-            keepalive_expiry=None,
-        )
-        transport = PooledTransport(limits=limits)
+        transport = PooledTransport(self._url, max_connections=self._max_connections)
         # The library builds its client without time-outs and takes no other: this is the only way in.
         self._redis._http._client = httpx.AsyncClient(  # noqa: SLF001
             transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)

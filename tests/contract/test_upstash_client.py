@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import respx
 
 from shared.errors import LogDefectError, LogUnavailableError, TidemarkError
+from shared.http_pool import PooledTransport
 from shared.upstash import PROBE_AFTER_S, PROBE_TIMEOUT_S, Upstash
 from tests.support.faulty_gateway import cheap_tls, plain_upstash
 from tests.support.gateway import GatewayProcess
@@ -50,10 +51,15 @@ async def client(url: str, *, token: str = TOKEN, **more: Any) -> AsyncIterator[
 
 
 @pytest.fixture
-def wire() -> Iterator[respx.MockRouter]:
+def wire(monkeypatch: pytest.MonkeyPatch) -> respx.MockRouter:
     """Answer in the place of a server that nobody runs."""
-    with respx.mock(base_url=URL, assert_all_called=False) as router:
-        yield router
+    router = respx.MockRouter(base_url=URL, assert_all_called=False)
+
+    async def answer(_transport: PooledTransport, request: httpx.Request) -> httpx.Response:
+        return await router.async_handler(request)
+
+    monkeypatch.setattr(PooledTransport, "handle_async_request", answer)
+    return router
 
 
 async def refused(url: str, *, timeout_s: float = 1.0, idempotent: bool = True) -> TidemarkError:
@@ -400,7 +406,7 @@ async def test_a_full_pool_is_waited_for_no_longer_than_the_call_may_take() -> N
 async def test_callers_that_leave_at_any_moment_take_no_connection_with_them(crowd: int) -> None:
     """While they wait for a place, while their connection opens, the moment after: the pool of two stays two.
 
-    httpcore 1.0.9 forgets such connections (its issue 1093); a process would end with no place left, for good.
+    A process that forgets such connections ends with no place left, for good.
     """
     both = asyncio.Event()
 

@@ -163,9 +163,11 @@ def test_other_line_ends_of_unicode_end_no_line() -> None:
 
 
 def test_an_endless_line_is_refused_before_it_fills_the_memory() -> None:
-    """The limit is on what has no end yet, not on what a line may hold up to it."""
+    """A line may hold as much as the limit; one more is refused, with its end or without."""
     decoder = LineDecoder(max_line=10)
     assert decoder.feed(b"0123456789") == []
     assert decoder.feed(b"\n0123456789") == [b"0123456789"]
     with pytest.raises(ValueError, match="too long"):
         decoder.feed(b"X")
+    with pytest.raises(ValueError, match="too long"):
+        LineDecoder(max_line=10).feed(b"0123456789X\nY\n")
