@@ -92,7 +92,7 @@ class Settings:
             push_auth=reader.push_auth() if function._takes_pushes else None,  # noqa: SLF001
             push_limit=reader.number("TIDEMARK_PUSH_LIMIT", 100, 1, _MOST_A_MINUTE),
             verified_limit=reader.number("TIDEMARK_VERIFIED_LIMIT", 60_000, 1, _MOST_A_MINUTE),
-            client_limit=reader.number("TIDEMARK_CLIENT_LIMIT", 600, 1, _MOST_A_MINUTE),
+            client_limit=reader.number("TIDEMARK_CLIENT_LIMIT", 1200, 1, _MOST_A_MINUTE),
             bypass_secret=reader.optional("TIDEMARK_BYPASS_SECRET", _bypass_secret),
             trusted_proxies=reader.networks("TIDEMARK_TRUSTED_PROXIES"),
             token_keys=reader.keys("TIDEMARK_TOKEN_KEYS") if function._serves_clients else {},  # noqa: SLF001

@@ -50,7 +50,7 @@ def test_the_defaults_are_the_contracts() -> None:
         push_auth=None,
         push_limit=100,
         verified_limit=60_000,
-        client_limit=600,
+        client_limit=1200,
         bypass_secret=None,
         trusted_proxies=(),
         token_keys={"a": KEY},
