@@ -22,13 +22,21 @@ def source_ip(peer: str | None, forwarded: Sequence[str], proxies: Sequence[Netw
     address = _address(peer or "")
     hops = [part.strip() for value in forwarded for part in value.split(",")]
     while address is not None and hops and any(address in proxy for proxy in proxies):
-        address = _address(hops.pop()) or address
+        reported = _address(hops.pop())
+        if reported is None:
+            break  # who wrote what stands left of it is not known
+        address = reported
     if address is None:
         return UNKNOWN
     return str(ip_network((address, _IPV6_PREFIX), strict=False)) if address.version == 6 else str(address)  # noqa: PLR2004
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    # Some proxies write a port as well.
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
         address = ip_address(text)
     except ValueError:

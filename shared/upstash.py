@@ -116,9 +116,11 @@ class Upstash:
             async with asyncio.timeout(timeout_s):
                 await self._probe_if_idle()
                 results: Sequence[Any] = await self._translated(self._send_all(commands))
-                return results
         except TimeoutError:
             raise LogUnavailableError(f"Redis did not answer within {timeout_s:g} s") from None
+        if len(results) != len(commands):
+            raise LogUnavailableError(f"Redis answered {len(commands)} commands with {len(results)} results")
+        return results
 
     async def _send_all(self, commands: Sequence[Sequence[str | int]]) -> Sequence[Any]:
         pipeline = self._redis.pipeline()
