@@ -51,6 +51,11 @@ class Coalescer(Generic[Q, A]):
         self._waiting.append((query, future))
         return await future
 
+    async def settle(self) -> None:
+        """Wait until nothing runs that its callers may have left."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def _start_waiting(self) -> None:
         while self._running < self._parallel and (batch := self._next_batch()):
             self._running += 1
@@ -75,12 +80,13 @@ class Coalescer(Generic[Q, A]):
     async def _answer(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
             answers = await self._run([query for query, _ in batch])
+            answered = list(zip(batch, answers, strict=True))
         except Exception as error:  # noqa: BLE001 - each caller gets it
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
         else:
-            for (_, future), answer in zip(batch, answers, strict=True):
+            for (_, future), answer in answered:
                 if not future.done():
                     future.set_result(answer)
         finally:

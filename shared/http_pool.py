@@ -63,7 +63,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             read_timeout_s = timeouts.get("read")
             status, headers = await connection.head(read_timeout_s)
             return httpx.Response(status, headers=headers, stream=_Body(connection, read_timeout_s, self._give_back))
-        except BaseException:
+        except BaseException:  # cancellation included: the place must be given back
             self._give_back(connection)
             raise
 
@@ -84,7 +84,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 await asyncio.get_running_loop().create_connection(
                     lambda: connection, self._origin[1], self._port, ssl=self._tls
                 )
-        except BaseException as error:
+        except BaseException as error:  # cancellation included: no connection may be left behind
             connection.close()
             if isinstance(error, TimeoutError):
                 raise httpx.ConnectTimeout("the server did not accept a connection in time") from error

@@ -30,8 +30,6 @@ logger = logging.getLogger("tidemark.limiter")
 PATIENCE_S = 0.25
 _PARALLEL = 4
 _MOST_TOGETHER = 100
-#: Longer than anybody waits: what is late is not worth a second try.
-_TIMEOUT_S = 1.0
 
 
 class _Together:
@@ -47,10 +45,14 @@ class _Together:
         """Run a script. Raises LogUnavailableError or LogDefectError."""
         return await self._checks.call(["EVAL", script, len(keys), *keys, *args])
 
+    async def settle(self) -> None:
+        """Wait until no check is under way."""
+        await self._checks.settle()
+
     async def _run(self, commands: Sequence[Sequence[str | int]]) -> Sequence[Any]:
         if len(commands) == 1:
-            return [await self._upstash.execute(commands[0], timeout_s=_TIMEOUT_S, idempotent=False)]
-        return await self._upstash.execute_all(commands, timeout_s=_TIMEOUT_S)
+            return [await self._upstash.execute(commands[0], timeout_s=PATIENCE_S, idempotent=False)]
+        return await self._upstash.execute_all(commands, timeout_s=PATIENCE_S)
 
 
 class Limiter:
@@ -77,9 +79,14 @@ class Limiter:
         self._now = now
         self._denied = DenyCache()
         algorithm = SlidingWindow if sliding else FixedWindow
+        self._together = _Together(upstash)
         self._ratelimit = Ratelimit(
-            cast("Redis", _Together(upstash)), algorithm(quota.limit, quota.window_s), prefix=keys.limit(quota.name)
+            cast("Redis", self._together), algorithm(quota.limit, quota.window_s), prefix=keys.limit(quota.name)
         )
+
+    async def settle(self) -> None:
+        """Wait until no check is under way: whoever asked for it may have given up since."""
+        await self._together.settle()
 
     def refuse_known(self, subject: str) -> None:
         """Raise RateLimitedError if it is known here that the subject is over its quota; asks nobody."""

@@ -250,6 +250,10 @@ class Log:
         )
         self.saw(Position.parse(clock))
 
+    async def settle(self) -> None:
+        """Wait until nothing is under way to Redis that nobody waits for."""
+        await self._upstash.settle()
+
     async def check(self, *, timeout_s: float = 1.0) -> None:
         """Raise LogUnavailableError unless Redis answers."""
         await self._upstash.ping(timeout_s=timeout_s)

@@ -133,6 +133,11 @@ class Upstash:
         """Raise LogUnavailableError unless Redis answers."""
         await self.execute(["PING"], timeout_s=timeout_s, idempotent=False)
 
+    async def settle(self) -> None:
+        """Wait until no probe is under way: whoever asked for it may have given up since."""
+        if self._probing is not None:
+            await asyncio.shield(self._probing)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._redis.close()

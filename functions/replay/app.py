@@ -92,7 +92,7 @@ def build_app(deps: Deps) -> Starlette:
             healthz(deps.log),
         ],
         middleware=cors(deps.cors_origins),
-        settle=[deps.verifier.settle],
+        settle=[deps.verifier.settle, deps.replays.settle, deps.acks.settle, deps.log.settle],
     )
 
 

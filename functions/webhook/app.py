@@ -95,7 +95,12 @@ def build_app(deps: Deps) -> Starlette:
 
     return application(
         [Route("/push", push, methods=["POST"]), healthz(deps.log)],
-        settle=[] if deps.verifier is None else [deps.verifier.settle],
+        settle=[
+            *([] if deps.verifier is None else [deps.verifier.settle]),
+            deps.unverified.settle,
+            deps.verified.settle,
+            deps.log.settle,
+        ],
     )
 
 

@@ -510,8 +510,9 @@ async def test_a_reader_that_is_slow_makes_the_server_wait() -> None:
         await connection.left()
 
     async with talking(script, most=1) as rig, rig.client.stream("GET", "/") as answer:
-        await asyncio.sleep(0.2)
-        held = next(iter(rig.transport._connections))._unread_bytes
+        connection = next(iter(rig.transport._connections))
+        await eventually(lambda: connection._unread_bytes > MAX_UNREAD_BYTES, "the server is made to wait")
+        held = connection._unread_bytes
         assert held <= 2 * MAX_UNREAD_BYTES
         assert sent < size
         assert sum([len(part) async for part in answer.aiter_raw()]) == size

@@ -547,6 +547,21 @@ async def test_calls_that_arrive_together_after_a_pause_share_one_probe(clock: C
         assert script.asked[1] == ["GET", "PING"]
 
 
+async def test_a_probe_that_its_caller_has_left_can_be_waited_for(clock: Clock) -> None:
+    """On Lambda nothing may be left running when a handler answers."""
+    script = Recorded()
+    async with ScriptedServer.running(script) as server, client(server.url, clock=clock) as upstash:
+        await upstash.settle()
+        await upstash.execute(["GET", "k"], timeout_s=1)
+        script.silent = {1}
+        clock.now_s += 3600
+        with pytest.raises(LogUnavailableError):
+            await upstash.execute(["GET", "k"], timeout_s=0.05)
+        assert upstash._probing is not None
+        await upstash.settle()
+        assert upstash._probing is None
+
+
 async def test_a_server_that_stays_dead_fails_the_call_in_its_time_and_not_later(clock: Clock) -> None:
     """The probe counts against it; when the server is back, the next call succeeds."""
     script = Recorded()

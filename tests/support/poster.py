@@ -25,7 +25,7 @@ class Poster:
             connection = self._idle.pop() if self._idle else await asyncio.open_connection(HOST, self._port)
             try:
                 answer = await self._exchange(connection, path, json.dumps(body).encode())
-            except BaseException:
+            except BaseException:  # cancellation included: an answer may still be under way on it
                 connection[1].transport.abort()
                 raise
         self._idle.append(connection)

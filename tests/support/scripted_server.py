@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 HOST = "127.0.0.1"
@@ -77,11 +78,11 @@ class ScriptedServer:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, script: Script) -> AsyncIterator[ScriptedServer]:
+    async def running(cls, script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
         """Listen on any port; at the end every connection is closed."""
         scripted = cls(script)
-        server = await asyncio.start_server(scripted._accept, HOST, 0)
-        scripted.url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(scripted._accept, HOST, 0, ssl=tls)
+        scripted.url = f"http{'s' if tls else ''}://{HOST}:{server.sockets[0].getsockname()[1]}"
         try:
             yield scripted
         finally:

@@ -96,7 +96,7 @@ class Tab:
         """Open the stream; raises what it raises."""
         try:
             self._feed(await self.stream.open())
-        except BaseException:
+        except BaseException:  # cancellation included, as the response does it
             self.stream.close()
             raise
         self._task = asyncio.ensure_future(self._run())

@@ -106,3 +106,36 @@ async def test_several_runs_go_on_beside_each_other() -> None:
     recorder.gate.set()
     await asyncio.gather(*calls)
     assert recorder.batches[3:] == [[4, 5]]
+
+
+async def test_a_run_that_its_callers_have_left_can_be_waited_for() -> None:
+    """On Lambda nothing may be left running when a handler answers."""
+    recorder = _Recorder()
+    coalescer = _coalescer(recorder)
+    first, second = (asyncio.ensure_future(coalescer.call(number)) for number in (1, 2))
+    await _until_idle()
+    recorder.gate.set()  # lets the first run go on, and
+    recorder.gate.clear()  # not the one that begins after it
+    await first
+    await _until_idle()
+    assert recorder.batches == [[1], [2]]
+    second.cancel()
+    settling = asyncio.ensure_future(coalescer.settle())
+    await _until_idle()
+    assert not settling.done()
+    recorder.gate.set()
+    await settling
+    await coalescer.settle()
+
+
+async def test_a_run_that_answers_too_few_fails_every_caller() -> None:
+    """Nobody can tell whose answer is missing, and nobody waits for ever."""
+
+    async def run(queries: Sequence[int]) -> list[str]:
+        await asyncio.sleep(0)
+        return ["only one"] if len(queries) > 1 else ["alone"]
+
+    coalescer = Coalescer(run, parallel=1, weight=lambda _query: 1, most=10)
+    answers = await asyncio.gather(*(coalescer.call(number) for number in range(4)), return_exceptions=True)
+    assert answers[0] == "alone"
+    assert [type(answer) for answer in answers[1:]] == [ValueError] * 3
