@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.problem import EXCEPTION_HANDLERS
+from shared.request_limits import RequestLimits
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 Settle = Callable[[], Awaitable[None]]
@@ -44,7 +45,7 @@ def application(
     """
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(_Settling, settle=settle), *middleware] if settle else middleware,
+        middleware=[Middleware(_Settling, settle=settle), *middleware, Middleware(RequestLimits)],
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
     )

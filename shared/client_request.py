@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 from starlette.requests import Request
 
 from shared.bypass import HEADER as BYPASS_HEADER
 from shared.bypass import Bypass
-from shared.errors import BadBodyError, BadNumberError, BodyTooLargeError
+from shared.errors import BadNumberError
 from shared.limiter import Limiter
 from shared.tokens import Grant, TokenVerifier
 
@@ -40,19 +38,3 @@ def whole_number(request: Request, name: str, *, default: int, least: int, most:
     if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) is None or not least <= int(text) <= most:
         raise BadNumberError(f"{name} must be a whole number from {least} to {most}.")
     return int(text)
-
-
-async def json_object(request: Request, *, max_bytes: int) -> dict[str, Any]:
-    """Return the request's body. Raises BodyTooLargeError, or BadBodyError if it is not a JSON object."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise BodyTooLargeError(f"The body must be at most {max_bytes} bytes.")
-    try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
-        decoded = None
-    if not isinstance(decoded, dict):
-        raise BadBodyError("The body must be a JSON object.")
-    return decoded

@@ -87,6 +87,20 @@ class BodyTooLargeError(RequestError):
     status = 413
 
 
+class QueryTooLongError(RequestError):
+    """A request's path and query are longer than any that is served."""
+
+    code = "query_too_long"
+    status = 414
+
+
+class HeadersTooLargeError(RequestError):
+    """A request's header fields are larger than any that is served."""
+
+    code = "headers_too_large"
+    status = 431
+
+
 class CorsRefusedError(RequestError):
     """A page asks whether it may send a request that its origin, method or headers do not allow."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from typing import Any, TypeGuard
 
 from shared.envelope import Notification
 from shared.errors import BadTopicError
+from shared.json_object import NotAnObjectError, parse_object
 from shared.topic import gmail_topic
 
 #: Larger pushes are not read.
@@ -90,12 +90,9 @@ def rfc3339(moment: datetime) -> str:
 
 def _object(text: bytes, what: str) -> dict[str, Any]:
     try:
-        decoded = json.loads(text)
-    except (ValueError, RecursionError):
-        raise UnreadablePushError(f"{what} is not JSON") from None
-    if not isinstance(decoded, dict):
-        raise UnreadablePushError(f"{what} is not a JSON object")
-    return decoded
+        return parse_object(text)
+    except NotAnObjectError as error:
+        raise UnreadablePushError(f"{what} {error}") from None
 
 
 def _is_time(value: Any) -> TypeGuard[str]:

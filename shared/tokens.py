@@ -27,8 +27,8 @@ MAX_LIFE_S = 24 * 3600
 _LEEWAY_S = 10
 PROVIDER_ALGORITHMS = ("RS256", "ES256")
 MAX_SUBJECT = 256
-# JSON can write half a pair; it is no text, and has no bytes to make a key of.
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# No control characters; and JSON can write half a pair, which is no text and has no bytes to make a key of.
+_NO_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ class TokenVerifier:
             raise TokenError("The token is not valid yet.")
         if expires_at > now + MAX_LIFE_S + _LEEWAY_S:
             raise TokenError("The token lives for more than 24 hours.")
-        if not isinstance(user, str) or not 0 < len(user) <= MAX_SUBJECT or _LONE_SURROGATE.search(user):
-            raise TokenError(f"The token's sub must be 1-{MAX_SUBJECT} characters.")
+        if not isinstance(user, str) or not 0 < len(user) <= MAX_SUBJECT or _NO_NAME.search(user):
+            raise TokenError(f"The token's sub must be 1-{MAX_SUBJECT} characters, none of them a control character.")
         if not isinstance(topics, list) or not topics or not all(isinstance(t, str) and t for t in topics):
             raise TokenError("The token's topics must be a list of names, or prefixes that end in *.")
         return Grant(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.gateway import GatewayProcess, RedisServer
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would each process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

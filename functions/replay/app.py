@@ -12,7 +12,7 @@ from starlette.routing import Route
 from shared.application import application
 from shared.bypass import Bypass
 from shared.client_name import check_client
-from shared.client_request import admit, authenticate, json_object, whole_number
+from shared.client_request import admit, authenticate, whole_number
 from shared.cors import cors
 from shared.entry import Gap, merge
 from shared.envelope import as_object
@@ -21,6 +21,7 @@ from shared.health import healthz
 from shared.limiter import Limiter
 from shared.log import EARLIEST, From, Log
 from shared.position import Position
+from shared.request_body import json_object
 from shared.start import Basis
 from shared.tokens import Grant, TokenVerifier
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from shared.errors import BodyTooLargeError
 from shared.push import MAX_PUSH_BYTES
+from shared.request_body import stated_size
 
 #: What is read at all: a Pub/Sub message is at most 10 MB, in base64 inside JSON.
 MAX_READ_BYTES = 15 * 1024 * 1024
@@ -46,8 +47,7 @@ async def read_body(request: Request) -> Body:
 
 async def check_size(request: Request) -> None:
     """Raise BodyTooLargeError if the body is larger than a push may be; of a larger one nothing more is read."""
-    stated = request.headers.get("content-length", "")
-    size = int(stated) if stated.isascii() and stated.isdigit() else 0
+    size = stated_size(request)
     if size <= MAX_PUSH_BYTES:
         size = 0
         async for chunk in request.stream():

@@ -27,9 +27,9 @@ from functions.webhook import app as webhook
 from infra.local.mail import fresh_message_id, history_ids, push_body
 from infra.local.push_signer import JWKS_PATH, PushSigner
 from shared.application import application
-from shared.client_request import json_object
 from shared.errors import BadBodyError, RequestError
 from shared.health import healthz
+from shared.request_body import json_object
 from shared.settings import Function
 from shared.start import Basis, start
 from shared.tokens import mint

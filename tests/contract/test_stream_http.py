@@ -565,6 +565,14 @@ def test_more_than_fifty_topics_are_refused(connect: Open) -> None:
     problem_of(connect(*[f"t{n}" for n in range(51)], bearer=everything), 400, "too_many_topics")
 
 
+def test_a_head_that_is_too_large_is_refused(connect: Open) -> None:
+    """Fields beyond 32 KiB, or a path and query beyond it; almost as much is served."""
+    assert connect(headers={**SSE, "cookie": "c" * 31_000}).take()[0].name == "tidemark.hello"
+    assert connect(query={"x": "q" * 31_000}).take()[0].name == "tidemark.hello"
+    problem_of(connect(headers={**SSE, "cookie": "c" * 33_000}), 431, "headers_too_large")
+    problem_of(connect(query={"x": "q" * 33_000}), 414, "query_too_long")
+
+
 # -- how it ends
 
 

@@ -353,9 +353,9 @@ async def test_the_audience_is_exactly_tidemark(aud: Any) -> None:
     assert await refused(signed(claims(aud=aud)))
 
 
-@pytest.mark.parametrize("sub", ["", 1, ["ann"], {}, True, "u" * 257, "\ud800", "a\udc00"])
+@pytest.mark.parametrize("sub", ["", 1, ["ann"], {}, True, "u" * 257, "\ud800", "a\udc00", "a\0", "a\r\nb", "\x7f"])
 async def test_the_user_is_text_of_some_length(sub: Any) -> None:
-    """Half a surrogate pair is no text: it has no bytes of which a key could be made."""
+    """Half a surrogate pair has no bytes of which a key could be made; control characters name nobody."""
     assert await refused(signed(claims(sub=sub)))
 
 
