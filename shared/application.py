@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from shared import error_reports
 from shared.problem import EXCEPTION_HANDLERS
 from shared.request_limits import RequestLimits
 
@@ -17,16 +19,17 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 Settle = Callable[[], Awaitable[None]]
 
 
-class _Settling:
+class _Application(Starlette):
     """Ends a request only when what it has set going has ended too; its answer has been sent before."""
 
-    def __init__(self, app: ASGIApp, settle: Sequence[Settle]) -> None:
-        self._app = app
+    def __init__(self, settle: Sequence[Settle], **options: Any) -> None:
+        super().__init__(**options)
         self._settle = settle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Around all middleware: a defect is logged by the outermost.
         try:
-            await self._app(scope, receive, send)
+            await super().__call__(scope, receive, send)
         finally:
             for settle in self._settle:
                 await settle()
@@ -43,9 +46,10 @@ def application(
 
     ``settle`` is awaited at the end of each request: Lambda freezes the process then, with all that still runs.
     """
-    app = Starlette(
+    app = _Application(
+        settle=[*settle, error_reports.settle],
         routes=routes,
-        middleware=[Middleware(_Settling, settle=settle), *middleware, Middleware(RequestLimits)],
+        middleware=[*middleware, Middleware(RequestLimits)],
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from shared.masking import mask
+from shared.masking import mask, mask_all
 
 _NAME = "tidemark"
 # Where uvicorn writes what an application has raised; its access log, which would show tokens, is off.
@@ -28,16 +28,12 @@ def configure_logs(function: str) -> None:
     server.setLevel(logging.WARNING)
 
 
+def report_errors(reports: logging.Handler) -> None:
+    """Have errors reported beside being logged."""
+    for name in (_NAME, _SERVER):
+        logging.getLogger(name).addHandler(reports)
+
+
 def _serialize(record: dict[str, Any]) -> str:
-    return json.dumps(_masked(record), default=lambda value: mask(str(value)))
-
-
-def _masked(value: Any) -> Any:
-    # Before it is JSON: there a line break and the address after it would look like one word.
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, dict):
-        return {_masked(name): _masked(held) for name, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(held) for held in value]
-    return value
+    # Masked before it is JSON: there a line break and the address after it would look like one word.
+    return json.dumps(mask_all(record), default=lambda value: mask(str(value)))

@@ -38,7 +38,9 @@ def problem(error: TidemarkError) -> JSONResponse:
     headers = error.headers()
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return _problem(error.status, error.code, str(error), headers)
-    logger.warning("request failed", extra={"code": error.code, "reason": str(error)})
+    # What the same request will meet again is a defect, for somebody to look at.
+    level, defect = (logging.WARNING, None) if error.temporary else (logging.ERROR, error)
+    logger.log(level, "request failed", extra={"code": error.code, "reason": str(error)}, exc_info=defect)
     return _problem(error.status, error.code, (type(error).__doc__ or "").splitlines()[0], headers)
 
 

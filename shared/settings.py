@@ -71,6 +71,7 @@ class Settings:
     stream_max_s: int
     reconcile_s: int
     cors_origins: tuple[str, ...]
+    sentry_dsn: str | None
 
     @property
     def retention(self) -> Retention:
@@ -101,6 +102,7 @@ class Settings:
             stream_max_s=reader.number("TIDEMARK_STREAM_MAX_S", 840, 1, 86_400),
             reconcile_s=reader.number("TIDEMARK_RECONCILE_S", 20, 1, 3600),
             cors_origins=reader.origins("TIDEMARK_CORS_ORIGINS"),
+            sentry_dsn=reader.optional("SENTRY_DSN", _dsn),
         )
         reader.finish()
         return settings
@@ -128,6 +130,12 @@ def _key_url(value: str) -> str | None:
     # Whoever can answer in the key server's place can sign anything.
     good = parts is not None and (parts.scheme == "https" or parts.hostname in _LOOPBACK)
     return None if good else "must be an https URL (http only on this machine)"
+
+
+def _dsn(value: str) -> str | None:
+    parts = urlsplit(value) if _http_url(value) is None else None
+    good = parts is not None and parts.username and re.search(r"/[0-9]+$", parts.path)
+    return None if good else "must be the DSN of a Sentry project, or absent"
 
 
 def _bypass_secret(value: str) -> str | None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from shared.bypass import Bypass
 from shared.counts import Counts
+from shared.error_reports import ErrorReports
 from shared.errors import SettingsError
 from shared.jwks import KeySet
 from shared.keys import Keys
 from shared.limiter import Limiter
 from shared.log import Log
-from shared.logs import configure_logs
+from shared.logs import configure_logs, report_errors
 from shared.push_auth import ALGORITHM, PushVerifier
 from shared.quota import Quota
 from shared.settings import Function, Settings
@@ -66,6 +67,8 @@ def start(function: Function, *, max_connections: int = 50) -> Basis:
         settings = Settings.load(function)
     except SettingsError as error:
         raise SystemExit(str(error)) from None
+    if settings.sentry_dsn is not None:
+        report_errors(ErrorReports(settings.sentry_dsn, environment=settings.stage, function=function.value))
     keys = Keys(settings.stage)
     upstash = Upstash(settings.redis_url, settings.redis_token, max_connections=max_connections)
     return Basis(settings, keys, upstash, Log(upstash, keys, settings.retention), Counts())

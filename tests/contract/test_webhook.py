@@ -26,10 +26,10 @@ from tests.support.lambda_events import (
     check_problem,
     deployed,
     environment,
-    function_url_event,
     process_environment,
     redis_command,
 )
+from tests.support.lambda_process import LambdaProcess
 from tests.support.log_rig import own_stage
 
 HANDLER = "functions.webhook.handler"
@@ -515,33 +515,14 @@ def test_no_answer_and_no_log_line_holds_an_address(
 
 # -- the real cold start
 
-_RUNTIME = """
-import json, sys
-from functions.webhook.handler import handler
-for line in sys.stdin:
-    print("ANSWER " + json.dumps(handler(json.loads(line), None)), flush=True)
-"""
-
 
 def test_a_cold_start_logs_json_and_serves_from_one_process(gateway: Gateway, kept: Kept, stage: str) -> None:
     """As Lambda runs it: the module is imported once, invoked twice, and its log is one JSON object a line."""
     before = gateway.stats()["connections"]["seen"]
-    events = [function_url_event("POST", "/push", body=body) for body in (wrapped(), b"broken")]
-    run = subprocess.run(
-        [sys.executable, "-c", _RUNTIME],
-        input="".join(json.dumps(event) + "\n" for event in events),
-        cwd=ROOT,
-        env=process_environment(environment(gateway, stage)),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=True,
-    )
-    assert run.stderr == ""
-    lines = run.stdout.splitlines()
-    answers = [json.loads(line.removeprefix("ANSWER ")) for line in lines if line.startswith("ANSWER ")]
-    assert [json.loads(answer["body"])["status"] for answer in answers] == ["published", "rejected"]
-    logged = [json.loads(line) for line in lines if not line.startswith("ANSWER ")]
+    with LambdaProcess.running("functions.webhook.handler", environment(gateway, stage)) as process:
+        answers = [process.invoke("POST", "/push", body=body) for body in (wrapped(), b"broken")]
+        logged = process.logged()
+    assert [answer.json()["status"] for answer in answers] == ["published", "rejected"]
     [rejected] = [line for line in logged if line["message"] == "push rejected and parked"]
     assert (rejected["level"], rejected["reason"], rejected["size"]) == ("WARNING", "body is not JSON", 6)
     assert (rejected["service"], rejected["function"]) == ("tidemark", "webhook")

@@ -121,7 +121,7 @@ def environment(gateway: Reachable, stage: str, **settings: str) -> dict[str, st
 
 def process_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Give what a process needs besides its settings, and nothing that another run has left behind."""
-    ours = ("TIDEMARK_", "UPSTASH_", "AWS_", "POWERTOOLS_")
+    ours = ("TIDEMARK_", "UPSTASH_", "AWS_", "POWERTOOLS_", "SENTRY_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | dict(settings)
 
 

@@ -45,7 +45,7 @@ def test_an_object_is_read_as_json_says_unless_it_is_too_deep(value: dict[str, A
 @pytest.mark.parametrize("kind", ["object", "list"])
 def test_the_bound_is_exact(kind: str) -> None:
     """As many levels as are allowed, and one more; also beside many others that are shallow."""
-    wide = {str(number): [] for number in range(2 * MAX_DEPTH)}
+    wide: dict[str, Any] = {str(number): [] for number in range(2 * MAX_DEPTH)}
     for beside in ({}, wide):
         good = nested(MAX_DEPTH, kind) | beside
         assert parse_object(json.dumps(good).encode()) == good

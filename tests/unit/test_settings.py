@@ -59,6 +59,7 @@ def test_the_defaults_are_the_contracts() -> None:
         stream_max_s=840,
         reconcile_s=20,
         cors_origins=(),
+        sentry_dsn=None,
     )
 
 
