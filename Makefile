@@ -1,7 +1,7 @@
 # make demo    the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
 # make test    every test
 # make check   lint, types, import rules and unit tests: under a minute
-# make bench   measurements; see bench/
+# make bench   push-to-client latency; ARGS="flood" or ARGS="verification" for the others; see bench/
 # make lock    pin the requirements again, after a change of pyproject.toml
 
 PYTHON ?= python3

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import resource
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,15 +48,32 @@ class Ports:
 
 
 class Processes:
-    """One set of processes on one fresh directory. A child that dies is a fault, though it is started again."""
+    """One set of processes on one fresh directory. A child that dies is a fault, though it is started again.
 
-    def __init__(self, directory: Path) -> None:
+    ``settings`` go before those that the processes would have.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
         self.ports = Ports(*(free_port() for _ in range(4)))
         self.gateway_token = secrets.token_urlsafe(24)
         self.token_key = secrets.token_urlsafe(32)
         self.faults: list[str] = []
         self._directory = directory
+        self._settings = settings
         self._children = Children()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, settings: Mapping[str, str] | None = None) -> AsyncIterator[Processes]:
+        """Start them, and stop them for sure. Raises ChildError."""
+        with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as directory:
+            processes = cls(Path(directory), settings or {})
+            try:
+                await processes.start()
+                yield processes
+            finally:
+                # Told to stop twice, it still stops its children first.
+                await asyncio.shield(processes.stop())
 
     async def start(self) -> None:
         """Start all of them; returns when they serve. Raises ChildError."""
@@ -80,6 +100,7 @@ class Processes:
             # The limiter is asked as ever, and never says no.
             "TIDEMARK_PUSH_LIMIT": "100000000",
             "TIDEMARK_VERIFIED_LIMIT": "100000000",
+            **self._settings,
         }
         await self._start(
             "webhook",

@@ -114,8 +114,8 @@ class Row:
             f"{self.streams:,}",
             " / ".join(f"{self.floor_ms(percent):.2f}" for percent in PERCENTS),
             " / ".join(f"{self.ours_ms(percent):.2f}" for percent in PERCENTS),
-            _spread(self.ratios, ".2f"),
-            _spread(self.differences_ms, "+.2f"),
+            spread(self.ratios, ".2f"),
+            spread(self.differences_ms, "+.2f"),
             "yes" if self.met else "no",
         ]
 
@@ -182,13 +182,13 @@ def markdown(rows: Sequence[Row], machine: dict[str, str], how: str) -> str:
             "",
             how,
             "",
-            *_table(_HEAD, [row.cells() for row in rows]),
+            *table(_HEAD, [row.cells() for row in rows]),
             "",
             _TARGET,
             "",
             "Beside it, in our rounds (CPU: of the whole process, user and system, over the pushes of the round):",
             "",
-            *_table(_BESIDE_HEAD, [row.beside() for row in rows]),
+            *table(_BESIDE_HEAD, [row.beside() for row in rows]),
             "",
             *(f"- {name}: {text}" for name, text in machine.items()),
             "",
@@ -204,7 +204,8 @@ def write(directory: Path, text: str, rows: Sequence[Row], machine: dict[str, st
     (directory / "latency.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
@@ -217,7 +218,8 @@ def _three(of: Round) -> str:
     return "/".join(f"{percentile(of.latencies, percent):.2f}" for percent in PERCENTS)
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def spread(values: Sequence[float], form: str) -> str:
+    """Write the median, and in brackets the least and the most."""
     return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
