@@ -32,7 +32,7 @@ from shared.health import healthz
 from shared.request_body import json_object
 from shared.settings import Function
 from shared.start import Basis, start
-from shared.tokens import mint
+from shared.tokens import MAX_LIFE_S, mint
 from shared.topic import check_topics, gmail_topic
 
 _PAGE = Path(__file__).parent / "page"
@@ -89,6 +89,10 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
         return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
 
     async def token(request: Request) -> JSONResponse:
+        """Sign a token for ``topics`` and ``user`` that lives for ``ttl_s`` seconds, 1 to 86400, an hour without it.
+
+        ``expires_in_s`` in the answer is what it truly has: `exp` is a whole second, so up to one less.
+        """
         body = await json_object(request, max_bytes=_MAX_BODY_BYTES)
         user, topics = body.get("user", "page"), body.get("topics")
         if (
@@ -98,8 +102,13 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
             or not all(isinstance(t, str) for t in topics)
         ):
             raise BadBodyError('The body must be {"topics": ["gmail:<address>"], "user": "<name>"}.')
-        signed = mint(user, check_topics(topics), kid=kid, key=key, ttl_s=_PAGE_TOKEN_S, now=time.time())
-        return JSONResponse({"token": signed, "expires_in_s": _PAGE_TOKEN_S}, headers={"Cache-Control": "no-store"})
+        ttl_s = body.get("ttl_s", _PAGE_TOKEN_S)
+        if type(ttl_s) is not int or not 1 <= ttl_s <= MAX_LIFE_S:
+            raise BadBodyError(f"ttl_s must be a whole number from 1 to {MAX_LIFE_S}.")
+        now = time.time()
+        signed = mint(user, check_topics(topics), kid=kid, key=key, ttl_s=ttl_s, now=now)
+        expires_in_s = round(ttl_s - now % 1, 3)
+        return JSONResponse({"token": signed, "expires_in_s": expires_in_s}, headers={"Cache-Control": "no-store"})
 
     async def mail(request: Request) -> JSONResponse:
         mailbox = (await json_object(request, max_bytes=_MAX_BODY_BYTES)).get("mailbox")

@@ -94,7 +94,7 @@ function followAll(from = null, resume = true) {
   const opened = new Connection({
     topics,
     client: session.client,
-    getToken: () => fetchToken(topics, session.user),
+    getToken: () => fetchToken(topics, session.user, tokenTtl_s),
     cursor,
     from,
     seen,
@@ -288,6 +288,12 @@ function cloneRow(template) {
   return /** @type {HTMLElement} */ (content.firstElementChild?.cloneNode(true));
 }
 
+/** @param {number} left_ms */
+function countdown(left_ms) {
+  const left_s = Math.max(0, Math.round(left_ms / 1000));
+  return `${Math.floor(left_s / 60)}:${String(left_s % 60).padStart(2, "0")}`;
+}
+
 /** @param {Date} date */
 function clockTime(date) {
   if (Number.isNaN(date.getTime())) return "";
@@ -372,8 +378,9 @@ function showTime() {
   }
   write("gauge-words", words);
 
-  const left_s = Math.max(0, Math.round((rotatesAt_ms - now_ms) / 1000));
-  write("fact-rotates", open ? `${Math.floor(left_s / 60)}:${String(left_s % 60).padStart(2, "0")}` : "–");
+  write("fact-rotates", open ? countdown(rotatesAt_ms - now_ms) : "–");
+  const renewsIn_ms = open && connection ? connection.renewsIn_ms : null;
+  write("fact-renews", renewsIn_ms === null ? "–" : countdown(renewsIn_ms));
   if (!open) write("fact-connection", "–");
   write(
     "audit",
@@ -595,6 +602,8 @@ write("fact-user", session.user);
 write("measured", MEASURED);
 
 const asked = new URLSearchParams(location.search);
+/** `?token_ttl=60` lets one watch how a token is renewed, which else happens once in an hour. */
+const tokenTtl_s = asked.has("token_ttl") ? Number(asked.get("token_ttl")) : undefined;
 const wanted = [...new Set(asked.getAll("mailbox").flatMap(parseMailboxes))];
 const complaint = wanted.length > 0 ? complainAbout(wanted) : "";
 write("mailbox-error", complaint);

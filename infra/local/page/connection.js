@@ -10,7 +10,8 @@
  *   2. A *new* EventSource sends no `Last-Event-ID`. The cursor goes into the query as `last_event_id`.
  *   3. A connection can die without anyone closing it; then there is neither data nor an error. The server promises
  *      a heartbeat, so hearing nothing for three of them means: dead.
- *   4. It cannot send headers. The token is in the query, and so a new token needs a new EventSource.
+ *   4. It cannot send headers. The token is in the query, and so a new token needs a new EventSource. We fetch one and
+ *      change over before the old one expires; a machine that sleeps through that changes over when it is told no.
  *   5. After a reconnect an event may come again. Envelopes already seen are dropped here.
  *   6. `tidemark.bye` can ask us not to come back. EventSource knows no such word, so we close it.
  *
@@ -83,6 +84,24 @@ export function renewAfter_ms(expires_in_s) {
 }
 
 /**
+ * A moment, by two clocks: the wall clock may be set back, and the steady one may stand still while a machine sleeps.
+ * @typedef {{wall_ms: number, steady_ms: number}} Moment
+ */
+
+/** @returns {Moment} */
+function now() {
+  return { wall_ms: Date.now(), steady_ms: performance.now() };
+}
+
+/**
+ * How long ago a moment was, by the clock that says more: a token is never taken for younger than it is.
+ * @param {Moment} moment
+ */
+function since_ms(moment) {
+  return Math.max(Date.now() - moment.wall_ms, performance.now() - moment.steady_ms);
+}
+
+/**
  * The address of a stream. With a cursor `from` says nothing (the cursor wins on the server as well), so it is left out.
  * @param {string} endpoint
  * @param {{topics: readonly string[], token: string, client: string, cursor: string | null, from: string | null}} ask
@@ -116,7 +135,7 @@ export class Connection extends EventTarget {
   /** @type {string | null} */
   #cursor;
 
-  /** @type {{token: string, renewAt_ms: number, expiresAt_ms: number} | null} */
+  /** @type {{token: string, asked: Moment, renewAfter_ms: number, life_ms: number} | null} */
   #grant = null;
   /** What the open stream was asked for with: others who call `token()` may have moved `#grant` on. */
   #granted = this.#grant;
@@ -128,7 +147,7 @@ export class Connection extends EventTarget {
   #failures = 0;
   #refusals = 0;
   #heartbeat_s = 15;
-  #heardAt_ms = 0;
+  #heard = now();
   #lostAt_ms = 0;
   /** Events published before this moment are catching up, whatever their delay says about the path. */
   #openedAt_ms = 0;
@@ -186,10 +205,16 @@ export class Connection extends EventTarget {
   }
   /** Time since the last frame, and how much of it is tolerated. Both only mean something while a stream is open. */
   get quiet_ms() {
-    return Date.now() - this.#heardAt_ms;
+    return since_ms(this.#heard);
   }
   get patience_ms() {
     return this.#heartbeat_s * DEAD_AFTER_HEARTBEATS * 1000;
+  }
+
+  /** Time until a new token is fetched and the stream changes over to it; null while there is no token. */
+  get renewsIn_ms() {
+    const granted = this.#granted;
+    return granted && Math.max(0, granted.renewAfter_ms - since_ms(granted.asked));
   }
 
   /** Starts, or goes on after a stop or in the middle of a pause. */
@@ -224,11 +249,11 @@ export class Connection extends EventTarget {
   /** A token that is good now, also for the other endpoints. Rejects when none is to be had. */
   async token() {
     const held = this.#grant;
-    if (held !== null && Date.now() < held.renewAt_ms) return held.token;
+    if (held !== null && since_ms(held.asked) < held.renewAfter_ms) return held.token;
     try {
       return await this.#renew();
     } catch (error) {
-      if (held !== null && Date.now() < held.expiresAt_ms) return held.token;
+      if (held !== null && since_ms(held.asked) < held.life_ms) return held.token;
       throw error;
     }
   }
@@ -250,7 +275,7 @@ export class Connection extends EventTarget {
     }
     if (epoch !== this.#epoch) return; // closed, dropped or reopened while the token was on its way
 
-    this.#heardAt_ms = Date.now();
+    this.#heard = now();
     this.#granted = this.#grant;
     const source = new EventSource(
       streamUrl(this.#endpoint, {
@@ -280,9 +305,9 @@ export class Connection extends EventTarget {
   #listen(source, name, handle) {
     source.addEventListener(name, (/** @type {MessageEvent<string>} */ frame) => {
       if (source !== this.#source) return; // a frame that was under way when we closed its EventSource
-      this.#heardAt_ms = Date.now();
+      this.#heard = now();
       if (this.#state === "silent") this.#enter("live", "");
-      this.#tell("frame", { at_ms: this.#heardAt_ms, name, id: frame.lastEventId, data: frame.data });
+      this.#tell("frame", { at_ms: this.#heard.wall_ms, name, id: frame.lastEventId, data: frame.data });
       try {
         handle(frame);
       } catch (error) {
@@ -325,9 +350,9 @@ export class Connection extends EventTarget {
     if (reconnect) {
       // The body ends now and EventSource comes back by itself, after the `retry:` that the server chose for this case.
       this.#enter("reconnecting", reason);
-    } else if (reason === "token_expired" && !this.#expired) {
-      // The server means "not with this token". Having slept through the renewal, we still can get a new one;
-      // but only once: a second time in a row something else is wrong, a clock perhaps.
+    } else if (reason === "token_expired" && !(this.#expired && this.#isYoung())) {
+      // The server means "not with this token". Having slept through the renewal, we still can get a new one.
+      // Only if two in a row ran out before their time is something else wrong, a clock perhaps.
       this.#expired = true;
       this.#grant = null;
       this.#connect(reason);
@@ -336,9 +361,14 @@ export class Connection extends EventTarget {
     }
   }
 
+  /** Whether the open stream's token should have had half of its life before it. */
+  #isYoung() {
+    return this.#granted !== null && since_ms(this.#granted.asked) < this.#granted.life_ms / 2;
+  }
+
   /** @param {EventSource} source */
   #onError(source) {
-    this.#heardAt_ms = Date.now(); // an error is a sign of life of the attempt: it is not stuck
+    this.#heard = now(); // an error is a sign of life of the attempt: it is not stuck
     if (source.readyState !== EventSource.CLOSED) {
       // EventSource is going to reconnect by itself. If a bye came just before, its reason is the better one.
       if (this.#state !== "reconnecting")
@@ -360,7 +390,7 @@ export class Connection extends EventTarget {
       const verdict = judgeSilence(this.quiet_ms, this.#heartbeat_s);
       if (verdict === "dead") this.#connect("silence");
       else if (verdict === "silent") this.#enter("silent", "");
-      else if (this.#granted !== null && Date.now() >= this.#granted.renewAt_ms) this.#exchange();
+      else if (this.renewsIn_ms === 0) this.#exchange();
     } else if (this.quiet_ms >= STUCK_AFTER_MS) {
       this.#connect("stuck");
     }
@@ -378,17 +408,13 @@ export class Connection extends EventTarget {
   }
 
   async #renew() {
-    const asked_ms = Date.now(); // from here, not from the answer: better a little early than late
+    const asked = now(); // from here, not from the answer: better a little early than late
     try {
       const { token, expires_in_s } = await this.#getToken();
-      this.#grant = {
-        token,
-        renewAt_ms: asked_ms + renewAfter_ms(expires_in_s),
-        expiresAt_ms: asked_ms + expires_in_s * 1000,
-      };
+      this.#grant = { token, asked, renewAfter_ms: renewAfter_ms(expires_in_s), life_ms: expires_in_s * 1000 };
       return token;
     } catch (error) {
-      if (this.#grant !== null) this.#grant.renewAt_ms = Date.now() + RENEW_AGAIN_AFTER_MS;
+      if (this.#grant !== null) this.#grant.renewAfter_ms = since_ms(this.#grant.asked) + RENEW_AGAIN_AFTER_MS;
       throw error;
     }
   }
@@ -440,7 +466,7 @@ export class Connection extends EventTarget {
     const wasOpen = this.#state === "live" || this.#state === "silent";
     const isOpen = state === "live" || state === "silent";
     // A silent connection was lost when it was last heard, not when we gave up on it.
-    if (wasOpen && !isOpen) this.#lostAt_ms = reason === "silence" ? this.#heardAt_ms : Date.now();
+    if (wasOpen && !isOpen) this.#lostAt_ms = reason === "silence" ? this.#heard.wall_ms : Date.now();
     const told = [this.#state, this.#reason, this.#toldReturnsAt_ms];
     if (state === told[0] && reason === told[1] && this.#returnsAt_ms === told[2]) return;
     this.#state = state;

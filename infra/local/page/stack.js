@@ -54,10 +54,11 @@ function postJson(path, body) {
 /**
  * @param {readonly string[]} topics
  * @param {string} user
+ * @param {number} [ttl_s] an hour without it
  * @returns {Promise<{token: string, expires_in_s: number}>}
  */
-export function fetchToken(topics, user) {
-  return postJson("/dev/token", { topics, user });
+export function fetchToken(topics, user, ttl_s) {
+  return postJson("/dev/token", { topics, user, ttl_s });
 }
 
 /**
