@@ -54,7 +54,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Opening:
-    """A request for a stream: its query, when it was sent (Unix seconds), and its answer (status None: there was none)."""
+    """A request for a stream: its query, when it was sent (Unix seconds), and its answer (None: there was none)."""
 
     query: dict[str, str]
     at: float
@@ -342,7 +342,7 @@ def test_a_client_that_missed_the_renewal_is_told_that_its_token_expired_and_res
 def test_an_event_source_whose_token_expired_does_not_come_back_by_itself(
     stack: Stack, new_client: Callable[[str], Client], mailbox: str
 ) -> None:
-    """Nobody closes it here. The hour of its last `retry:` keeps it from asking again and again with the old token."""
+    """Nobody closes it here. Its last `retry:`, of an hour, keeps it from asking again with the old token."""
     tab = new_client("readme").tab
     tab.page.goto("/")
     wire = Wire(tab.page)
