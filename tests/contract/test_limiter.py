@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import upstash_ratelimit.limiter
 
 from infra.local.mail import push_body
 from shared.counts import Counts
@@ -32,34 +31,27 @@ from tests.support.lambda_events import (
     environment,
     redis_command,
 )
+from tests.support.limits import WINDOW_S, LimitClock, check_limited
 from tests.support.log_rig import Rig, own_stage
 
-WINDOW_S = 60
 BYPASS = "b" * 32
 BOX = "ann@example.com"
 REAL_TIME = time.time
 
 
-class Clock:
-    """Unix seconds, the library's included; a minute begins at 0."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # The library's windows begin on the clock: a test must not straddle two of them.
-        self.now_s = (time.time() // WINDOW_S + 10) * WINDOW_S + 1.0
-        monkeypatch.setattr(upstash_ratelimit.limiter, "now_ms", lambda: int(self.now_s * 1000))
-        monkeypatch.setattr(time, "time", lambda: self.now_s)
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> LimitClock:
+    return LimitClock(monkeypatch)
 
 
 def limiter(
-    upstash: Upstash, keys: Keys, clock: Clock, *, limit: int = 3, sliding: bool = False, counts: Counts | None = None
+    upstash: Upstash,
+    keys: Keys,
+    clock: LimitClock,
+    *,
+    limit: int = 3,
+    sliding: bool = False,
+    counts: Counts | None = None,
 ) -> Limiter:
     quota = Quota("test", limit, WINDOW_S, "requests")
     return Limiter(quota, upstash, keys, counts or Counts(), sliding=sliding, now=clock)
@@ -82,7 +74,7 @@ async def admitted(limit: Limiter, subject: str, times: int) -> int:
 
 @pytest.mark.parametrize("sliding", [False, True])
 async def test_so_many_pass_in_a_window_and_the_rest_is_refused_without_asking(
-    mine: Rig, gateway: GatewayProcess, clock: Clock, *, sliding: bool
+    mine: Rig, gateway: GatewayProcess, clock: LimitClock, *, sliding: bool
 ) -> None:
     """One request to Redis for each that passes, and one to learn that it is enough."""
     counts = Counts()
@@ -94,7 +86,7 @@ async def test_so_many_pass_in_a_window_and_the_rest_is_refused_without_asking(
     assert await admitted(limit, "b", 2) == 2
 
 
-async def test_a_fixed_window_is_over_when_it_is_over(mine: Rig, clock: Clock) -> None:
+async def test_a_fixed_window_is_over_when_it_is_over(mine: Rig, clock: LimitClock) -> None:
     """What was refused may come back then, and not before."""
     limit = limiter(mine.upstash, mine.keys, clock)
     assert await admitted(limit, "a", 5) == 3
@@ -104,7 +96,7 @@ async def test_a_fixed_window_is_over_when_it_is_over(mine: Rig, clock: Clock) -
     assert await admitted(limit, "a", 5) == 3
 
 
-async def test_a_sliding_window_remembers_the_one_before(mine: Rig, clock: Clock) -> None:
+async def test_a_sliding_window_remembers_the_one_before(mine: Rig, clock: LimitClock) -> None:
     """A flood that goes on gets its quota once, not once a minute."""
     limit = limiter(mine.upstash, mine.keys, clock, sliding=True)
     assert await admitted(limit, "a", 5) == 3
@@ -115,13 +107,13 @@ async def test_a_sliding_window_remembers_the_one_before(mine: Rig, clock: Clock
     assert await admitted(limit, "a", 5) == 3
 
 
-async def test_processes_share_what_they_count(mine: Rig, clock: Clock) -> None:
+async def test_processes_share_what_they_count(mine: Rig, clock: LimitClock) -> None:
     """Each learns of it when it asks."""
     limits = [limiter(mine.upstash, mine.keys, clock, limit=10) for _ in range(4)]
     assert sum([await admitted(limit, "a", 5) for limit in limits]) == 10
 
 
-async def test_checks_that_pile_up_go_out_together(mine: Rig, gateway: GatewayProcess, clock: Clock) -> None:
+async def test_checks_that_pile_up_go_out_together(mine: Rig, gateway: GatewayProcess, clock: LimitClock) -> None:
     """A thousand tabs come back at once; each is counted."""
     limit = limiter(mine.upstash, mine.keys, clock, limit=150)
     before = gateway.stats()["requests"]
@@ -142,7 +134,7 @@ async def test_checks_that_pile_up_go_out_together(mine: Rig, gateway: GatewayPr
     ids=["loading", "wrong type", "quota"],
 )
 async def test_a_limiter_that_fails_lets_pass_and_is_counted(
-    faulty: FaultyGateway, clock: Clock, fault: GatewayAnswer
+    faulty: FaultyGateway, clock: LimitClock, fault: GatewayAnswer
 ) -> None:
     """It protects what it stands before, and must not take it down."""
     counts = Counts()
@@ -158,7 +150,7 @@ async def test_a_limiter_that_fails_lets_pass_and_is_counted(
         await upstash.close()
 
 
-async def test_a_limiter_that_is_slow_lets_pass_in_time(faulty: FaultyGateway, clock: Clock) -> None:
+async def test_a_limiter_that_is_slow_lets_pass_in_time(faulty: FaultyGateway, clock: LimitClock) -> None:
     """The request waits a quarter of a second for it at most; nothing is left running."""
     counts = Counts()
     upstash = plain_upstash(faulty.url, faulty.token)
@@ -184,14 +176,6 @@ def stage() -> str:
 def push(webhook: LambdaFunction, number: int, *, subscription: str = "s", **headers: str) -> Answer:
     body = json.dumps(push_body(BOX, number, f"m-{number}", subscription=f"projects/p/subscriptions/{subscription}"))
     return webhook.invoke("POST", "/push", body=body.encode(), headers=headers)
-
-
-def check_limited(answer: Answer, name: str, limit: int) -> None:
-    check_problem(answer, 429, "rate_limited")
-    wait = answer.headers["retry-after"]
-    assert 1 <= int(wait) <= 10 * WINDOW_S + 60
-    assert answer.headers["ratelimit-policy"] == f'"{name}";q={limit};w=60'
-    assert answer.headers["ratelimit"] == f'"{name}";r=0;t={wait}'
 
 
 def stored(gateway: Gateway, stage: str) -> int:
