@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -36,14 +36,21 @@ class DevProcess:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, directory: Path, *, ready: bool = True, push_auth: str = "on") -> Iterator[DevProcess]:
+    def running(
+        cls,
+        directory: Path,
+        *,
+        ready: bool = True,
+        push_auth: str = "on",
+        environment: Mapping[str, str] | None = None,
+    ) -> Iterator[DevProcess]:
         """Start it on any port and wait until it is ready (or do not wait); at the end nothing of it is left."""
         said = directory.with_suffix(".out")
         with said.open("wb") as out, directory.with_suffix(".err").open("ab") as err:
             process = subprocess.Popen(
                 [TIDEMARK, "dev", "--port", "0", "--push-auth", push_auth, "--data-dir", directory],
                 cwd=ROOT,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**os.environ, **_ENVIRONMENT, **(environment or {})},
                 stdout=out,
                 stderr=err,
                 # A process group of its own, as a terminal gives a command.
@@ -73,6 +80,11 @@ class DevProcess:
             return found is not None
 
         eventually(ready, "tidemark dev is ready", START_TIMEOUT_S)
+
+    def printed(self) -> str:
+        """Return all that it and its children have said, on stdout, on stderr and in their logs."""
+        files = [self._said, self._said.with_suffix(".err"), *sorted((self.data_dir.path / "logs").iterdir())]
+        return "".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
 
     @property
     def port(self) -> int:
