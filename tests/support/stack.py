@@ -71,8 +71,9 @@ class Part:
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
-        """Start it (again); return when it serves."""
+    async def start(self, **changed: str) -> None:
+        """Start it (again), with these changes to its environment from now on; return when it serves."""
+        self._environment = {**self._environment, **changed}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it is waited for and killed from anywhere
                 self._argv, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
