@@ -1,6 +1,6 @@
 # make demo    the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
 # make test    every test
-# make check   lint, types, import rules and unit tests: under a minute
+# make check   lint, types, import rules, unit tests, audit of the dependencies: under a minute
 # make bench   push-to-client latency; ARGS="flood" or ARGS="verification" for the others; see bench/
 # make lock    pin the requirements again, after a change of pyproject.toml
 
@@ -22,6 +22,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/unit
+	$(BIN)/python -m tests.support.audit
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
