@@ -47,6 +47,10 @@ class KeySetError(Exception):
     """What the URL answered is not a set of keys."""
 
 
+#: Everything that may become of a download; OSError includes the time-out.
+DOWNLOAD_ERRORS = (httpx.HTTPError, httpx.InvalidURL, KeySetError, OSError, OverflowError)
+
+
 class KeySet:
     """Public keys by ``kid``, of the given algorithms only.
 
@@ -119,8 +123,8 @@ class KeySet:
     async def _fetch(self) -> None:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
-                keys, fresh_s = await self._download()
-        except (httpx.HTTPError, httpx.InvalidURL, KeySetError, OSError, OverflowError) as error:
+                keys, fresh_s = await self.download()
+        except DOWNLOAD_ERRORS as error:
             self._counts.count(f"{self._name}_fetch_failed")
             logger.warning(
                 "keys could not be fetched: the last good ones are used on",
@@ -135,8 +139,11 @@ class KeySet:
         finally:
             self._fetching = None
 
-    async def _download(self) -> tuple[Mapping[str, jwt.PyJWK], float]:
-        """Return the keys and for how many seconds they are fresh. Raises httpx.HTTPError or KeySetError."""
+    async def download(self) -> tuple[Mapping[str, jwt.PyJWK], float]:
+        """Ask the URL; return the keys and for how many seconds they are fresh. Keeps nothing.
+
+        Raises one of DOWNLOAD_ERRORS.
+        """
         # A client a fetch: fetches are hours apart, and no connection of the last one would still be good.
         async with (
             httpx.AsyncClient(timeout=FETCH_TIMEOUT_S, trust_env=False) as client,

@@ -7,19 +7,25 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from infra.commands.arguments import add_data_dir, add_url, data_dir
 from infra.local.data_dir import DataDir
+from infra.local.push_signer import genuine_pushes
+from shared.counts import Counts
 from shared.errors import SettingsError, TidemarkError
+from shared.jwks import DOWNLOAD_ERRORS, FETCH_TIMEOUT_S, KeySet
 from shared.keys import Keys
 from shared.live import LiveFeed
 from shared.log import Log
+from shared.push_auth import ALGORITHM as PUSH_ALGORITHM
 from shared.settings import Function, Settings
+from shared.tokens import PROVIDER_ALGORITHMS
 from shared.upstash import Upstash
 
 _TIMEOUT_S = 5.0
@@ -73,6 +79,8 @@ async def _examine(url: str | None, directory: DataDir) -> AsyncIterator[Finding
         yield Finding("ok", f"settings: stage {settings.stage}, {settings.retention_s} s of retention")
         async for finding in _examine_redis(settings):
             yield finding
+        async for finding in _examine_keys(settings):
+            yield finding
     origin = url or (str(running["url"]) if running else None)
     if origin is not None:
         yield await _origin(origin)
@@ -84,7 +92,8 @@ def _of_local_stack(running: Mapping[str, Any], directory: DataDir) -> dict[str,
         "UPSTASH_REDIS_REST_URL": str(running["gateway_url"]),
         "UPSTASH_REDIS_REST_TOKEN": directory.keys().gateway_token,
         "TIDEMARK_TOKEN_KEYS": ",".join(f"{kid}:{key}" for kid, key in token_keys.items()),
-        "TIDEMARK_PUSH_AUTH": "off",
+        "TIDEMARK_PUSH_AUTH": str(running["push_auth"]),
+        **genuine_pushes(str(running["url"]), os.environ),
     }
 
 
@@ -179,6 +188,31 @@ async def _server(upstash: Upstash) -> list[Finding]:
         fix = "use a database without hash slots: one script spans several keys"
         findings.append(Finding("FAIL", "cluster: this Redis is clustered", fix))
     return findings
+
+
+async def _examine_keys(settings: Settings) -> AsyncIterator[Finding]:
+    """See whether the keys can be had that pushes and the tokens of an identity provider are verified with."""
+    if settings.push_auth is None:
+        yield Finding("warn", "pushes: taken from anybody, without a token", "set TIDEMARK_PUSH_AUTH=on")
+    else:
+        yield await _key_set("push keys", settings.push_auth.jwks_url, [PUSH_ALGORITHM], "TIDEMARK_PUSH_JWKS_URL")
+    if settings.token_jwks_url is not None:
+        name = "TIDEMARK_TOKEN_JWKS_URL"
+        yield await _key_set("token keys", settings.token_jwks_url, PROVIDER_ALGORITHMS, name)
+
+
+async def _key_set(what: str, url: str, algorithms: Collection[str], variable: str) -> Finding:
+    """Fetch a key set as the functions do."""
+    keys = KeySet(url, name="doctor", algorithms=algorithms, counts=Counts())
+    try:
+        async with asyncio.timeout(FETCH_TIMEOUT_S):
+            found, fresh_s = await keys.download()
+    except DOWNLOAD_ERRORS as error:
+        why = str(error) or f"no answer within {FETCH_TIMEOUT_S:g} s"
+        return Finding(
+            "FAIL", f"{what}: {why}", f"{variable} must be the URL of a JWK set that can be reached from here"
+        )
+    return Finding("ok", f"{what}: {len(found)} at {urlsplit(url).hostname}, fresh for {fresh_s:.0f} s")
 
 
 async def _origin(url: str) -> Finding:

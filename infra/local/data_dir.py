@@ -117,9 +117,11 @@ class DataDir:
                 raise DataDirInUseError(f"another tidemark dev runs on {self.path}") from None
             yield
 
-    def note_running(self, url: str, processes: Mapping[str, int], gateway_url: str) -> None:
-        """Say where the stack runs, and as which processes (name to process id)."""
-        noted = {"url": url, "gateway_url": gateway_url, "processes": dict(processes)}
+    def note_running(
+        self, url: str, processes: Mapping[str, int], gateway_url: str, *, push_auth: str = "on"
+    ) -> None:
+        """Say where the stack runs, as which processes (name to process id), and whether it verifies pushes."""
+        noted = {"url": url, "gateway_url": gateway_url, "push_auth": push_auth, "processes": dict(processes)}
         self._write(self.path / "stack.json", json.dumps(noted))
 
     def note_stopped(self) -> None:

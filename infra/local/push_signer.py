@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ JWKS_PATH = "/dev/push-keys"
 _LIFE_S = 3600  # as Google's
 _USED_FOR_S = 600.0
 _BITS = 2048
+
+
+def genuine_pushes(url: str, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the settings by which a push to the stack at ``url`` is genuine.
+
+    That is one which `tidemark push` has signed, unless the environment names other keys.
+    """
+    if environ.get("TIDEMARK_PUSH_JWKS_URL"):
+        return {}
+    return {
+        "TIDEMARK_PUSH_AUDIENCE": AUDIENCE,
+        "TIDEMARK_PUSH_SERVICE_ACCOUNT": SERVICE_ACCOUNT,
+        "TIDEMARK_PUSH_JWKS_URL": f"{url}{JWKS_PATH}",
+    }
 
 
 def new_key() -> str:

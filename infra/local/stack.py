@@ -14,7 +14,7 @@ import httpx
 
 from infra.local.children import Child, ChildError, Children, ChildSpec
 from infra.local.data_dir import DataDir
-from infra.local.push_signer import AUDIENCE, JWKS_PATH, SERVICE_ACCOUNT
+from infra.local.push_signer import genuine_pushes
 from infra.local.redis_server import server_argv, wait_ready
 from infra.local.resp import RedisAddress, RespClient, RespConnectionError
 
@@ -141,19 +141,9 @@ class Stack:
             "UPSTASH_REDIS_REST_TOKEN": self._gateway_token,
             "TIDEMARK_TOKEN_KEYS": ",".join(f"{kid}:{key}" for kid, key in self._token_keys.items()),
             "TIDEMARK_PUSH_AUTH": self._push_auth,
-            **self._genuine_pushes(),
+            **genuine_pushes(self.url, self._environ),
         }
         await self._start("origin", argv, env, lambda: answers(f"{self.url}/healthz"), pass_fds=(descriptor,))
-
-    def _genuine_pushes(self) -> Mapping[str, str]:
-        """Say what a genuine push is: one that `tidemark push` has signed, unless the environment knows better."""
-        if self._environ.get("TIDEMARK_PUSH_JWKS_URL"):
-            return {}
-        return {
-            "TIDEMARK_PUSH_AUDIENCE": AUDIENCE,
-            "TIDEMARK_PUSH_SERVICE_ACCOUNT": SERVICE_ACCOUNT,
-            "TIDEMARK_PUSH_JWKS_URL": f"{self.url}{JWKS_PATH}",
-        }
 
     async def _start(
         self,
@@ -175,4 +165,4 @@ class Stack:
 
     def _note(self) -> None:
         if self._up:
-            self._data_dir.note_running(self.url, self._children.pids, self.gateway_url)
+            self._data_dir.note_running(self.url, self._children.pids, self.gateway_url, push_auth=self._push_auth)

@@ -305,7 +305,7 @@ def test_doctor_finds_a_healthy_stack_well(dev: DevProcess) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     assert all(line.startswith("ok ") for line in run.stdout.splitlines()), run.stdout
     looked_at = [line.split()[1] for line in run.stdout.splitlines()]
-    assert looked_at == ["settings:", "log:", "scripts:", "live", "eviction:", "origin:"]
+    assert looked_at == ["settings:", "log:", "scripts:", "live", "eviction:", "push", "origin:"]
     keys = dev.data_dir.keys()
     assert not [secret for secret in (keys.gateway_token, *keys.token_keys.values()) if secret in run.stdout]
 
@@ -336,9 +336,29 @@ def test_doctor_finds_a_log_and_an_origin_that_do_not_answer(tmp_path: Path) -> 
     run = tidemark("doctor", "--url", away, "--data-dir", tmp_path, **settings)
     assert run.returncode == 1
     found = [line.split()[:2] for line in run.stdout.splitlines() if not line.startswith(" ")]
-    assert found == [["ok", "settings:"], ["FAIL", "log:"], ["FAIL", "origin:"]]
-    assert run.stdout.count("-> ") == 2
+    assert found == [["ok", "settings:"], ["FAIL", "log:"], ["warn", "pushes:"], ["FAIL", "origin:"]]
+    assert run.stdout.count("-> ") == 3
     assert "secret" not in run.stdout + run.stderr
+
+
+def test_doctor_fetches_the_keys_that_tokens_are_verified_with(dev: DevProcess, tmp_path: Path) -> None:
+    """How many there are; or why they are not to be had, and which setting says where they should be."""
+    settings = {
+        "UPSTASH_REDIS_REST_URL": f"http://127.0.0.1:{free_port()}",
+        "UPSTASH_REDIS_REST_TOKEN": "t",
+        "TIDEMARK_TOKEN_KEYS": f"a:{'k' * 32}",
+        "TIDEMARK_PUSH_AUDIENCE": "a",
+        "TIDEMARK_PUSH_SERVICE_ACCOUNT": "a@b.c",
+        "TIDEMARK_PUSH_JWKS_URL": f"{dev.url}/dev/push-keys",
+        "TIDEMARK_TOKEN_JWKS_URL": f"{dev.url}/healthz",
+    }
+    lines = tidemark("doctor", "--data-dir", tmp_path, **settings).stdout.splitlines()
+    assert "ok    push keys: 1 at 127.0.0.1, fresh for 3600 s" in lines
+    broken = lines.index("FAIL  token keys: not a JWK set (KeyError)")
+    assert "TIDEMARK_TOKEN_JWKS_URL" in lines[broken + 1]
+    settings["TIDEMARK_PUSH_JWKS_URL"] = f"http://127.0.0.1:{free_port()}/keys"
+    away = tidemark("doctor", "--data-dir", tmp_path, **settings).stdout
+    assert "FAIL  push keys: All connection attempts failed" in away
 
 
 # -- usage

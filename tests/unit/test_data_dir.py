@@ -129,6 +129,7 @@ def test_a_running_stack_is_found_by_its_directory(directory: DataDir) -> None:
         assert directory.running() == {
             "url": "http://127.0.0.1:5000",
             "gateway_url": "http://127.0.0.1:5001",
+            "push_auth": "on",
             "processes": {"redis": 7},
         }
 
