@@ -196,6 +196,18 @@ class LogUnavailableError(UnavailableError):
     code = "log_unavailable"
 
 
+class CircuitOpenError(UnavailableError):
+    """The log has failed several times in a row, and is left alone for a while."""
+
+    code = "circuit_open"
+
+
+class QueueUnavailableError(UnavailableError):
+    """A queue cannot be reached now, or refuses what it is sent."""
+
+    code = "queue_unavailable"
+
+
 class ProcessFullError(UnavailableError):
     """The process already serves as many streams as it may."""
 

@@ -1,0 +1,220 @@
+"""The circuit breaker, by a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from shared.breaker import FAILURES, OPEN_S, Breaker, State
+from shared.counts import Counts
+from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+@pytest.fixture
+def breaker(clock: Clock, counts: Counts) -> Breaker:
+    return Breaker("log", counts, counts_against=LogUnavailableError, clock=clock)
+
+
+async def good() -> str:
+    return "done"
+
+
+async def bad() -> str:
+    raise LogUnavailableError("away")
+
+
+async def defect() -> str:
+    raise LogDefectError("WRONGTYPE")
+
+
+async def fail(breaker: Breaker, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(LogUnavailableError):
+            await breaker.call(bad)
+
+
+async def refused(breaker: Breaker) -> bool:
+    """Whether the next call is refused without being made."""
+    made = []
+
+    async def work() -> None:
+        made.append(1)
+
+    try:
+        await breaker.call(work)
+    except CircuitOpenError:
+        assert made == []
+        return True
+    return False
+
+
+class Gate:
+    """Work that ends when it is told to, and how."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self) -> str:
+        self.begun.set()
+        return await self.end
+
+
+async def begin(breaker: Breaker, work: Callable[[], Awaitable[str]]) -> asyncio.Task[str]:
+    task = asyncio.create_task(breaker.call(work))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_it_opens_after_five_failures_in_a_row_and_not_before(breaker: Breaker, counts: Counts) -> None:
+    """What then comes is refused without being tried."""
+    await fail(breaker, FAILURES - 1)
+    assert (breaker.state, breaker.is_failing) == (State.CLOSED, True)
+    await fail(breaker, 1)
+    assert breaker.state is State.OPEN
+    assert await refused(breaker)
+    assert counts.snapshot() == {"log_open": 1, "log_refused": 1}
+
+
+@pytest.mark.parametrize("answer", [good, defect])
+async def test_an_answer_between_failures_begins_the_row_anew(
+    breaker: Breaker, answer: Callable[[], Awaitable[str]]
+) -> None:
+    """An error of ours is an answer, too: the log is there."""
+    for _ in range(3):
+        await fail(breaker, FAILURES - 1)
+        if answer is good:
+            assert await breaker.call(answer) == "done"
+        else:
+            with pytest.raises(LogDefectError):
+                await breaker.call(answer)
+        assert (breaker.state, breaker.is_failing) == (State.CLOSED, False)
+
+
+async def test_after_thirty_seconds_one_call_tries(breaker: Breaker, clock: Clock, counts: Counts) -> None:
+    """Its success closes; until then everybody else is refused."""
+    await fail(breaker, FAILURES)
+    clock.now += OPEN_S - 0.1
+    assert await refused(breaker)
+    clock.now += 0.1
+    probe = Gate()
+    task = await begin(breaker, probe)
+    assert breaker.state is State.HALF_OPEN
+    assert await refused(breaker)
+    clock.now += 10 * OPEN_S
+    assert await refused(breaker)
+    probe.end.set_result("done")
+    assert await task == "done"
+    assert (breaker.state, breaker.is_failing) == (State.CLOSED, False)
+    assert not await refused(breaker)
+    assert counts.snapshot() == {"log_open": 1, "log_half_open": 1, "log_closed": 1, "log_refused": 3}
+
+
+async def test_of_two_tasks_that_race_to_try_one_is_let_through(breaker: Breaker, clock: Clock) -> None:
+    """The other is refused at once; the half-open state never admits two."""
+    await fail(breaker, FAILURES)
+    clock.now += OPEN_S
+    probe = Gate()
+    results = asyncio.gather(*(breaker.call(probe) for _ in range(2)), return_exceptions=True)
+    await probe.begun.wait()
+    probe.end.set_result("done")
+    first, second = await results
+    assert first == "done"
+    assert isinstance(second, CircuitOpenError)
+
+
+async def test_a_failed_try_opens_for_another_thirty_seconds(breaker: Breaker, clock: Clock) -> None:
+    """Counted from its failure, after one failure only."""
+    await fail(breaker, FAILURES)
+    for _ in range(3):
+        clock.now += OPEN_S
+        await fail(breaker, 1)
+        assert breaker.state is State.OPEN
+        clock.now += OPEN_S - 0.1
+        assert await refused(breaker)
+        clock.now += 0.1 - OPEN_S
+    clock.now += OPEN_S
+    with pytest.raises(LogDefectError):
+        await breaker.call(defect)
+    assert breaker.state is State.CLOSED
+
+
+async def test_a_try_that_is_cancelled_shows_nothing_and_leaves_the_next_one_to_try(
+    breaker: Breaker, clock: Clock
+) -> None:
+    """Neither closed nor another thirty seconds of refusals."""
+    await fail(breaker, FAILURES)
+    clock.now += OPEN_S
+    task = await begin(breaker, Gate())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await breaker.call(good) == "done"
+    assert not breaker.is_failing
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+async def test_a_call_that_began_before_says_nothing_about_what_came_after(
+    breaker: Breaker, clock: Clock, *, ends_well: bool
+) -> None:
+    """A late answer does not close what has opened since, and a late failure does not open what has closed."""
+    late = [Gate() for _ in range(FAILURES)]
+    tasks = [await begin(breaker, gate) for gate in late]
+    await fail(breaker, FAILURES)
+    if not ends_well:
+        clock.now += OPEN_S
+        assert await breaker.call(good) == "done"
+    before = breaker.state
+    for gate in late:
+        if ends_well:
+            gate.end.set_result("done")
+        else:
+            gate.end.set_exception(LogUnavailableError("late"))
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert breaker.state is before
+    assert breaker.is_failing is ends_well
+
+
+async def test_a_cancelled_call_is_no_failure(breaker: Breaker) -> None:
+    """A client that leaves says nothing of the log."""
+    for _ in range(2 * FAILURES):
+        task = await begin(breaker, Gate())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert (breaker.state, breaker.is_failing) == (State.CLOSED, False)
+
+
+async def test_each_change_is_logged(breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """With the reason of the failure that opened it."""
+    caplog.set_level("INFO", logger="tidemark.breaker")
+    await fail(breaker, FAILURES)
+    clock.now += OPEN_S
+    await breaker.call(good)
+    told = [(record.levelno, vars(record)["state"], vars(record).get("reason")) for record in caplog.records]
+    assert told == [
+        (logging.WARNING, "open", "away"),
+        (logging.WARNING, "half_open", None),
+        (logging.INFO, "closed", None),
+    ]
