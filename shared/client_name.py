@@ -6,11 +6,11 @@ import re
 
 from shared.errors import BadClientError
 
-_FORM = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+FORM = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 
 
 def check_client(name: str) -> str:
     """Return the client name unchanged, or raise BadClientError."""
-    if _FORM.fullmatch(name) is None:
+    if FORM.fullmatch(name) is None:
         raise BadClientError("A client name is 1-64 characters of A-Z a-z 0-9 _ -.")
     return name

@@ -13,7 +13,7 @@ from shared.errors import BadCursorError
 
 # Both numbers stay exact as Lua numbers (doubles). In milliseconds this reaches beyond the year 287000.
 _LARGEST = 2**53 - 1
-_FORM = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})", re.ASCII)
+FORM = re.compile(r"(0|[1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -28,7 +28,7 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Position:
         """Read ``<ms>-<seq>``. Raises BadCursorError for any other text, leading zeros included."""
-        match = _FORM.fullmatch(text)
+        match = FORM.fullmatch(text)
         if match is None:
             raise BadCursorError("A cursor has the form <milliseconds>-<number>, for example 1795426696974-0.")
         ms, seq = int(match[1]), int(match[2])

@@ -10,12 +10,12 @@ from shared.errors import BadTopicError, TooManyTopicsError
 MAX_TOPICS_PER_REQUEST = 50
 
 # No comma, space or control character: a topic stands in Redis channel names, SSE lines and log lines.
-_FORM = re.compile(r"[A-Za-z0-9:@._+\-/']{1,320}", re.ASCII)
+FORM = re.compile(r"[A-Za-z0-9:@._+\-/']{1,320}", re.ASCII)
 
 
 def check_topic(topic: str) -> str:
     """Return the topic unchanged, or raise BadTopicError."""
-    if _FORM.fullmatch(topic) is None:
+    if FORM.fullmatch(topic) is None:
         raise BadTopicError("A topic is 1-320 characters of A-Z a-z 0-9 : @ . _ + - / '.")
     return topic
 

@@ -26,7 +26,9 @@ from shared.start import Basis
 from shared.tokens import Grant, TokenVerifier
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_MAX_ACK_BYTES = 4096
+MAX_ACK_BYTES = 4096
+#: Events of one page.
+MAX_PAGE = 500
 _ACKED = "acked"
 
 
@@ -60,7 +62,7 @@ def build_app(deps: Deps) -> Starlette:
     async def replay(request: Request) -> JSONResponse:
         grant = await authenticate(request, deps.verifier)
         topics = grant.topics(request.query_params.getlist("topic"))
-        limit = whole_number(request, "limit", default=100, least=1, most=500)
+        limit = whole_number(request, "limit", default=100, least=1, most=MAX_PAGE)
         await admit(request, grant, deps.replays, deps.bypass)
         after = await _after(deps.log, request, grant)
         reading = await deps.log.read(dict.fromkeys(topics, From(after)), limit=limit, user=grant.user)
@@ -79,7 +81,7 @@ def build_app(deps: Deps) -> Starlette:
     async def ack(request: Request) -> Response:
         grant = await authenticate(request, deps.verifier)
         await admit(request, grant, deps.acks, deps.bypass)
-        body = await json_object(request, max_bytes=_MAX_ACK_BYTES)
+        body = await json_object(request, max_bytes=MAX_ACK_BYTES)
         cursor, client = body.get("cursor"), body.get("client")
         if not isinstance(cursor, str) or not isinstance(client, str):
             raise BadBodyError('The body must be {"cursor": "<cursor>", "client": "<client>"}.')

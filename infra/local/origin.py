@@ -25,6 +25,7 @@ from functions.replay import app as replay
 from functions.stream import app as stream
 from functions.webhook import app as webhook
 from infra.local.mail import fresh_message_id, history_ids, push_body
+from infra.local.openapi import describe
 from infra.local.push_signer import JWKS_PATH, PushSigner
 from shared.application import application
 from shared.errors import BadBodyError, RequestError
@@ -123,6 +124,9 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
         content = {**answer.json(), "message_id": message_id, "history_id": str(history_id)}
         return JSONResponse(content, answer.status_code, headers={"Cache-Control": "no-store"})
 
+    async def description(_request: Request) -> JSONResponse:
+        return JSONResponse(describe(), headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"})
+
     async def push_keys(_request: Request) -> JSONResponse:
         return JSONResponse(signer.key_set(), headers={"Cache-Control": "public, max-age=3600"})
 
@@ -130,6 +134,7 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
         [
             Route("/", index),
             Route(JWKS_PATH, push_keys),
+            Route("/openapi.json", description),
             Mount("/page", StaticFiles(directory=_PAGE)),
             Route("/dev/token", _from_page_only(token), methods=["POST"]),
             Route("/dev/mail", _from_page_only(mail), methods=["POST"]),

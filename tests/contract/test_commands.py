@@ -22,6 +22,7 @@ import pytest
 
 from infra.cli import main
 from infra.local.data_dir import DataDir
+from infra.local.openapi import describe
 from shared.tokens import Grant, TokenVerifier, mint
 from tests.support.dev_process import TIDEMARK, DevProcess
 from tests.support.gateway import NO_TLS, ROOT, eventually, free_port
@@ -294,6 +295,16 @@ def test_tail_fails_when_it_is_refused(dev: DevProcess, run_here: RunHere) -> No
     code, out, err = run_here("tail", "--token", token_for(dev, "a"), "--topic", "b", *data_dir(dev))
     assert (code, out) == (1, "")
     assert err == "tidemark tail: 403: The token does not allow one of these topics.\n"
+
+
+# -- what the origin says of itself
+
+
+def test_the_origin_serves_the_description_of_its_endpoints(dev: DevProcess) -> None:
+    """As JSON, for tools."""
+    answer = httpx.get(f"{dev.url}/openapi.json", verify=NO_TLS, trust_env=False)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json() == describe()
 
 
 # -- doctor

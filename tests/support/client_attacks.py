@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from shared.counts import Counts
 from shared.keys import Keys
@@ -177,7 +177,7 @@ def basis_of(environ: Mapping[str, str], function: Function) -> Basis:
 class HttpServer:
     """An application under uvicorn in a thread: what a test has replaced is replaced there too."""
 
-    def __init__(self, app: Starlette, basis: Basis) -> None:
+    def __init__(self, app: ASGIApp, basis: Basis) -> None:
         self._app = app
         self._basis = basis
         self._listener = socket.create_server((HOST, 0))
@@ -187,7 +187,7 @@ class HttpServer:
 
     @classmethod
     @contextlib.contextmanager
-    def running(cls, app: Starlette, basis: Basis) -> Iterator[int]:
+    def running(cls, app: ASGIApp, basis: Basis) -> Iterator[int]:
         """Serve, give the port, and stop for sure. The listener takes connections before the server does."""
         server = cls(app, basis)
         server._thread.start()
