@@ -7,15 +7,17 @@ fallen behind it (a failover, a restored copy) is fenced by that very script.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from shared.coalesce import Coalescer
 from shared.entry import FORMAT, READABLE_FORMATS, Entry, Gap, Reading, TopicRead
-from shared.errors import CursorAheadError, LogDefectError, LogUnavailableError, TokenRevokedError
+from shared.errors import BadCursorError, CursorAheadError, LogDefectError, LogUnavailableError, TokenRevokedError
 from shared.keys import Keys, digest
 from shared.position import ZERO, Position
 from shared.retention import Retention
@@ -113,7 +115,7 @@ class Log:
         Raises LogUnavailableError or LogDefectError; then it may or may not be stored, and may be sent again.
         """
         keys = self._keys
-        position, before, clock = await self._run(
+        answer = await self._run(
             "append",
             [keys.clock, keys.born, keys.log(topic), keys.last(topic), keys.seen(subscription, message_id)],
             [
@@ -129,8 +131,11 @@ class Log:
             ],
             timeout_s=timeout_s,
         )
-        self.saw(Position.parse(clock))
-        return Appended(Position.parse(position), duplicate=before == "1")
+        with _readable("append"):
+            position, before, clock = answer
+            appended = Appended(Position.parse(position), duplicate=before == "1")
+            self.saw(Position.parse(clock))
+        return appended
 
     async def read(self, topics: Mapping[str, From], *, limit: int, user: str | None = None) -> Reading:
         """Read what topics hold after their cursors: about ``limit`` entries at most, and 1 MB.
@@ -157,16 +162,20 @@ class Log:
             for topic, start in query.topics:
                 keys += [self._keys.log(topic), self._keys.last(topic)]
                 args += [str(start.cursor), str(start.born_told)]
-        clock_text, born_text, answers, moments, _ = await self._run("read", keys, args, timeout_s=READ_TIMEOUT_S)
-        clock, born = Position.parse(clock_text), Position.parse(born_text)
+        answer = await self._run("read", keys, args, timeout_s=READ_TIMEOUT_S)
+        with _readable("read"):
+            clock_text, born_text, topics, moments, _ = answer
+            clock, born = Position.parse(clock_text), Position.parse(born_text)
+            named = [topic for query in queries for topic, _ in query.topics]
+            read = iter([_topic_read(topic, of, clock, born) for topic, of in zip(named, topics, strict=True)])
+            revoked_at = dict(zip(users, [_revoked_at(moment) for moment in moments], strict=True))
         self.saw(clock)
-        answer, moment = iter(answers), iter(moments)
         return [
             Reading(
                 clock,
                 born,
-                tuple(_topic_read(topic, next(answer), clock, born) for topic, _ in query.topics),
-                None if query.user is None else _revoked_at(next(moment)),
+                tuple(islice(read, len(query.topics))),
+                None if query.user is None else revoked_at[digest(query.user)],
             )
             for query in queries
         ]
@@ -176,17 +185,20 @@ class Log:
 
         Raises LogUnavailableError or LogDefectError.
         """
-        clock, born, _, _, found = await self._run(
+        answer = await self._run(
             "read",
             [self._keys.clock, self._keys.born, self._keys.revoked],
             self._read_args(1, [], revoked_after_ms=str(revoked_after_ms)),
             timeout_s=READ_TIMEOUT_S,
         )
-        self.saw(Position.parse(clock))
-        revocations = tuple(
-            Revocation(user, int(float(at))) for user, at in zip(found[::2], found[1::2], strict=True)
-        )
-        return Glance(Position.parse(clock), Position.parse(born), revocations)
+        with _readable("read"):
+            clock, born, _, _, found = answer
+            revocations = tuple(
+                Revocation(user, int(float(at))) for user, at in zip(found[::2], found[1::2], strict=True)
+            )
+            glance = Glance(Position.parse(clock), Position.parse(born), revocations)
+        self.saw(glance.clock)
+        return glance
 
     def _read_args(self, limit: int, users: Sequence[str], *, revoked_after_ms: str = "") -> list[str | int]:
         return [
@@ -207,7 +219,8 @@ class Log:
             ["EVAL", script("revoke"), 1, self._keys.revoked, digest(user), self._now_ms, KEEP_REVOCATIONS_MS],
             timeout_s=READ_TIMEOUT_S,
         )
-        return Revocation(digest(user), int(moment))
+        with _readable("revoke"):
+            return Revocation(digest(user), int(moment))
 
     async def ack(self, user: str, client: str, cursor: Position, *, issued_at: float = math.inf) -> Position:
         """Keep a client's cursor for the retention time and return the one kept: it never moves backwards.
@@ -215,7 +228,7 @@ class Log:
         Raises CursorAheadError when it lies beyond the clock, and TokenRevokedError when the user's tokens were
         revoked after ``issued_at``, in Unix seconds.
         """
-        kept, clock = await self._run(
+        answer = await self._run(
             "ack",
             [self._keys.clock, self._keys.born, self._keys.ack(user, client), self._keys.revoked],
             [
@@ -228,27 +241,33 @@ class Log:
             ],
             timeout_s=READ_TIMEOUT_S,
         )
-        self.saw(Position.parse(clock))
-        if kept == "revoked":
+        with _readable("ack"):
+            kept, clock = answer
+            self.saw(Position.parse(clock))
+            position = Position.parse(kept) if kept and kept != "revoked" else None
+        if position is not None:
+            return position
+        if kept:
             raise TokenRevokedError("The tokens that this user had were revoked.")
-        if not kept:
-            raise CursorAheadError(f"The log has not come to {cursor} yet.")
-        return Position.parse(kept)
+        raise CursorAheadError(f"The log has not come to {cursor} yet.")
 
     async def acked(self, user: str, client: str) -> Position | None:
         """Return the cursor that a client has acknowledged, if one is kept."""
         kept = await self._upstash.execute(["GET", self._keys.ack(user, client)], timeout_s=READ_TIMEOUT_S)
-        return None if kept is None else Position.parse(kept)
+        with _readable("GET"):
+            return None if kept is None else Position.parse(kept)
 
     async def fence(self, lost: Position) -> None:
         """Say that an event at ``lost`` was seen and is gone: every cursor up to now is told of a gap."""
-        clock, _born = await self._run(
+        answer = await self._run(
             "fence",
             [self._keys.clock, self._keys.born],
             [str(self._seen), self._now_ms, str(lost)],
             timeout_s=READ_TIMEOUT_S,
         )
-        self.saw(Position.parse(clock))
+        with _readable("fence"):
+            clock, _born = answer
+            self.saw(Position.parse(clock))
 
     async def settle(self) -> None:
         """Wait until nothing is under way to Redis that nobody waits for."""
@@ -259,11 +278,19 @@ class Log:
         await self._upstash.ping(timeout_s=timeout_s)
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[str | int], *, timeout_s: float) -> Any:
-        answer = await self._upstash.execute(["EVAL", script(name), len(keys), *keys, *args], timeout_s=timeout_s)
-        if not isinstance(answer, list):
-            # Some proxy answered in Redis's place.
-            raise LogUnavailableError(f"The {name} script answered with {type(answer).__name__}.")
-        return answer
+        return await self._upstash.execute(["EVAL", script(name), len(keys), *keys, *args], timeout_s=timeout_s)
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Read an answer inside of this. Raises LogUnavailableError for one that our script cannot have given.
+
+    Then something else has answered in Redis's place: whatever it was, it is no fault of the caller's request.
+    """
+    try:
+        yield
+    except (BadCursorError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise LogUnavailableError(f"{name} was answered with something unreadable") from error
 
 
 def _revoked_at(moment_ms: str) -> float | None:

@@ -24,8 +24,8 @@ def mask(text: str) -> str:
 def _mask_addresses(text: str) -> str:
     """Take out the local part of each address; the domain stays, for whoever looks for a pattern.
 
-    From each @ backwards: a pattern that looks for the local part first takes a time that grows with the square of the
-    text.
+    From each @ backwards: a pattern that looks for the local part first takes a time that grows with the square of
+    the text.
     """
     parts: list[str] = []
     end = 0

@@ -1,12 +1,10 @@
 """Requests that schemathesis makes up from the description of the endpoints, good and bad ones, over real sockets.
 
-Whatever comes, the answer is one that the description allows, in time, and never a 5xx. The cases are the same in
-every run; ``TIDEMARK_FUZZ_CASES`` makes it more of them for each endpoint and kind.
+Whatever comes, the answer is one that the description allows, in time, and never a 5xx.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,7 +14,7 @@ import httpx
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import (
     content_type_conformance,
@@ -33,6 +31,7 @@ from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT, PushSigner, new_k
 from shared.settings import Function
 from shared.tokens import mint
 from tests.support.client_attacks import HttpServer, answer_of, basis_of, exchange, published, request_bytes
+from tests.support.fuzzing import fuzz
 from tests.support.gateway import GatewayProcess
 from tests.support.lambda_events import KID, TOKEN_KEY, environment
 from tests.support.log_rig import own_stage
@@ -40,8 +39,8 @@ from tests.support.log_rig import own_stage
 # The server's thread uses `random`, and hypothesis takes that for a strategy that does.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
-CASES = int(os.environ.get("TIDEMARK_FUZZ_CASES", "250"))
-DEADLINE_MS = 5000
+#: Of each endpoint, with good and with bad requests; with a token, and without one.
+SHARES = {True: 250, False: 50}
 MANY = str(10**8)
 
 
@@ -149,21 +148,14 @@ def test_every_answer_is_a_described_one(target: Target, name: str, mode: Genera
     operation = OPERATIONS[name]
     statuses: set[int] = set()
 
-    @settings(
-        max_examples=CASES if known else CASES // 5,
-        deadline=DEADLINE_MS,
-        derandomize=True,
-        database=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @fuzz(SHARES[known])
     @given(case=operation.as_strategy(generation_mode=mode))
-    def fuzz(case: Case[Any]) -> None:
+    def check(case: Case[Any]) -> None:
         answer = target.send(case, target.authorization(name) if known else None)
         case.validate_response(answer, checks=CHECKS)
         statuses.add(answer.status_code)
 
-    fuzz()
+    check()
     if not known and name != "GET /healthz":
         # Schemathesis may put a token of its own into the query: none is good.
         assert statuses <= {400, 401, 413, 414, 431}
