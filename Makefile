@@ -45,15 +45,18 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv $(VENV) \
 	  || { echo "Python's venv module is missing: install it (Debian: python3-venv)" >&2; exit 1; }
 
+# The requirement files hold everything that anything in them needs, so pip has nothing to resolve (--no-deps). Left to
+# resolve, it trips over extras: it meets `coverage[toml]` and takes the newest release, which is not the pinned one.
+
 # What the stack needs to run.
 $(VENV)/.local: requirements-local.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-local.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What the tests need besides.
 $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.local
 
