@@ -209,6 +209,7 @@ class Hub:
 
     def feed_opened(self, topics: Iterable[str]) -> None:
         """Read what may have been missed while a feed was away."""
+        self._log.hear_of_life()
         for name in topics:
             topic = self._topics.get(name)
             if topic is not None and topic.proven is not None:

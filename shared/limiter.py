@@ -17,9 +17,10 @@ from upstash_ratelimit import FixedWindow, SlidingWindow
 from upstash_ratelimit.asyncio import Ratelimit
 from upstash_redis.asyncio import Redis
 
+from shared.breaker import Breaker, State
 from shared.coalesce import Coalescer
 from shared.counts import Counts
-from shared.errors import LogDefectError, LogUnavailableError
+from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
 from shared.keys import Keys, digest
 from shared.quota import DenyCache, Quota, Verdict
 from shared.upstash import Upstash
@@ -72,10 +73,12 @@ class Limiter:
         counts: Counts,
         *,
         sliding: bool = False,
+        breaker: Breaker | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._quota = quota
         self._counts = counts
+        self._breaker = breaker
         self._now = now
         self._denied = DenyCache()
         algorithm = SlidingWindow if sliding else FixedWindow
@@ -98,9 +101,12 @@ class Limiter:
     async def spend(self, subject: str, *, within_s: float = PATIENCE_S) -> Verdict | None:
         """Count one request of a subject; return what Redis says, or None if that is not known in time.
 
-        Never raises. A subject that is over its quota is remembered for `refuse_known`.
+        Never raises. A subject that is over its quota is remembered for `refuse_known`. While the log's ``breaker``
+        is not closed nobody is asked: whether Redis is back is not found out at the cost of a limit.
         """
         try:
+            if self._breaker is not None and self._breaker.state is not State.CLOSED:
+                raise CircuitOpenError("the log has failed and is left alone")
             async with asyncio.timeout(within_s):
                 answer = await self._ratelimit.limit(digest(subject))
             verdict = Verdict(self._quota, bool(answer.allowed), float(answer.reset))
