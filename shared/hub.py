@@ -230,6 +230,8 @@ class Hub:
                 self._repair(followed)
             return
         self._log.saw(entry.position)
+        if self._log.is_failing:
+            self._log.hear_of_life()
         if followed.late is not None and entry.position >= followed.late:
             followed.late = None
         if followed.proven is None or topic in self._dirty or topic in self._reading:

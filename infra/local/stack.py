@@ -156,7 +156,7 @@ class Stack:
 
     async def _start_deliver(self) -> None:
         async def ready() -> None:
-            """It serves nobody: it is there, or has ended at once."""
+            """Return at once: it serves nobody."""
 
         await self._start("deliver", [sys.executable, "-m", "infra.local.event_source"], self._backends(), ready)
 
