@@ -184,7 +184,7 @@ def test_revoke_without_a_log_revokes_nothing_and_says_so(run_here: RunHere, tmp
     """1: whoever revokes must know."""
     code, out, err = run_here("revoke", "ann", "--data-dir", tmp_path)
     assert (code, out) == (1, "")
-    assert "nothing is revoked" in err
+    assert "nothing is done" in err
 
 
 # -- token
