@@ -42,6 +42,11 @@ class Keys:
         """When the tokens of which users were revoked."""
         return f"{self._prefix}revoked"
 
+    @property
+    def probe(self) -> str:
+        """A key that only shows whether Redis can be written to."""
+        return f"{self._prefix}probe"
+
     def limit(self, quota: str) -> str:
         """Return what the counters of a rate limit begin with."""
         return f"{self._prefix}limit:{quota}"
