@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from infra.chaos.part import Part, answers, steady_port
+from infra.chaos.poster import Poster
+from infra.local.loopback import HOST
 from infra.local.mail import push_body
 from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT, PushSigner, new_key
 from shared.keys import Keys
@@ -18,9 +21,6 @@ from tests.support.client_attacks import published
 from tests.support.gateway import GatewayProcess, RedisServer
 from tests.support.lambda_events import environment, process_environment, redis_command
 from tests.support.log_rig import own_stage
-from tests.support.loopback import HOST
-from tests.support.poster import Poster
-from tests.support.stack import Part, answers, steady_port
 from tests.support.waiting import until
 
 BOX = "ann@example.com"
@@ -106,7 +106,7 @@ def _webhook(gateway: GatewayProcess, stage: str, key_set: str, directory: Path)
         TIDEMARK_PUSH_JWKS_URL=key_set,
         TIDEMARK_PUSH_LIMIT=str(LIMIT),
     )
-    argv = [sys.executable, "-m", "tests.support.serve", "--port", str(port), "webhook"]
+    argv = [sys.executable, "-m", "infra.local.serve", "--port", str(port), "webhook"]
     environ = {**process_environment(settings), "PATH": os.environ.get("PATH", "")}
     return Part("webhook", port, argv, environment=environ, log=directory / "webhook.log", ready=answers)
 

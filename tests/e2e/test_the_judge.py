@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from infra.chaos.event_stream import EventStreamReader, Frame
 from shared.position import Position
-from tests.support.event_stream import EventStreamReader, Frame
 from tests.support.recorder import Arrival, Connection, Key, Recorder, faults
 
 TOPIC = "gmail:ann@example.com"

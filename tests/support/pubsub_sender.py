@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from infra.chaos.poster import Poster
 from infra.local.mail import SUBSCRIPTION, push_body
-from tests.support.poster import Poster
 from tests.support.recorder import Key
 from tests.support.stack import BYPASS_SECRET
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from infra.chaos.event_stream import EventStreamReader, Frame
+from infra.local.loopback import HOST, shut
 from shared.position import Position
 from shared.tokens import mint
-from tests.support.event_stream import EventStreamReader, Frame
-from tests.support.loopback import HOST, shut
 from tests.support.stack import BYPASS_SECRET, KID, TOKEN_KEY
 from tests.support.waiting import until
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.support.loopback import HOST, shut
+from infra.local.loopback import HOST, shut
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
