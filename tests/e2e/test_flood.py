@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from infra.chaos.origin import Origin
 from infra.chaos.part import Part, answers, steady_port
 from infra.chaos.poster import Poster
 from infra.local.loopback import HOST
@@ -121,13 +122,13 @@ async def _flood(port: int, signer: PushSigner) -> Counter[int]:
         {"Authorization": forged},
         {"Authorization": forged, "X-Forwarded-For": "66.102.0.1"},
     ]
-    posters = [Poster(port, headers) for headers in strangers]
+    posters = [Poster(Origin.local(port), headers) for headers in strangers]
     statuses: Counter[int] = Counter()
 
     async def connection(first: int) -> None:
         for number in range(first, FLOOD, AT_ONCE):
             poster = posters[number % len(posters)]
-            status, _ = await poster.post("/push", push_body(BOX, number, f"flood-{number}"), timeout_s=TIMEOUT_S)
+            status, *_ = await poster.post("/push", push_body(BOX, number, f"flood-{number}"), timeout_s=TIMEOUT_S)
             statuses[status] += 1
 
     try:
@@ -140,12 +141,12 @@ async def _flood(port: int, signer: PushSigner) -> Counter[int]:
 
 async def _push(port: int, signer: PushSigner) -> list[Any]:
     """Send genuine pushes all the while; return their answers."""
-    poster = Poster(port, signer.authorization())
+    poster = Poster(Origin.local(port), signer.authorization())
     told = []
     try:
         for number in range(GENUINE):
             body = push_body(BOX, 4711 + number, f"genuine-{number}")
-            status, answer = await poster.post("/push", body, timeout_s=TIMEOUT_S)
+            status, answer, _ = await poster.post("/push", body, timeout_s=TIMEOUT_S)
             told.append(answer)
             assert status == 200, answer
     finally:

@@ -9,8 +9,9 @@ from contextlib import aclosing
 from pathlib import Path
 
 from infra.chaos.part import Part
+from infra.chaos.pushes import Push, traffic
 from infra.local.gateway import TOKEN_VARIABLE
-from tests.support.pubsub_sender import Push, Sender, traffic
+from tests.support.pubsub_sender import Sender
 from tests.support.recorder import Recorder, faults, following, missing
 from tests.support.stack import KID, TOKEN_KEY, Stack
 from tests.support.waiting import until
