@@ -19,7 +19,7 @@ _DOWN_S = (0.1, 1.5)
 #: Delays of a slow link: mostly bearable, now and then beyond every time-out.
 _DELAY_S = ((0.02, 0.3), (0.3, 2.0))
 #: Keys are fetched when the webhook starts, and every 2 s until it has some: so a fault of theirs comes with a start.
-_KEYS_LAST_S = (2.0, 4.0)
+_KEYS_LAST_S = (1.5, 3.0)
 _KEYS_KILL_AFTER_S = 0.1
 _KEYS_DOWN_S = 0.1
 _BOTH_LAST_S = (0.5, 2.0)
@@ -53,7 +53,8 @@ def plan(seed: int, seconds: float, links: Sequence[LinkSpec], processes: Sequen
     Consecutive seeds go through all faults of all links like through a deck of cards, so that none is left out.
     """
     rng = random.Random(f"chaos {seed}")  # noqa: S311 - it has to be repeatable
-    cards = [(link, kind) for link in links for kind in link.kinds]
+    # A fault of the keys makes every push wait: it comes half as often as the others.
+    cards = [(link, kind) for link in links for kind in link.kinds for _ in range(1 if link.target == KEYS else 2)]
     episodes: list[Episode] = []
     for link, kind in _hand(cards, "links", seed, round(seconds * LINK_FAULTS_PER_S)):
         episodes += _link_fault(link, kind, seconds, rng)

@@ -82,6 +82,11 @@ class Connection:
         return self.end is not End.OPEN
 
     @property
+    def left(self) -> bool:
+        """Whether the client itself ended it."""
+        return self.end is End.LEFT
+
+    @property
     def ended(self) -> bool:
         """Whether the body came to its proper end."""
         return self.end is End.BODY
