@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.support.command import Command
 from tests.support.faulty_gateway import FaultyGateway, FaultyWorld
 from tests.support.gateway import GatewayProcess, GatewayThread, RedisServer
 from tests.support.log_rig import Rig, rig
+from tests.support.queue_server import QueueServerProcess
+from tests.support.queue_set import QueueSet
 
 
 @pytest.fixture
@@ -44,3 +47,22 @@ def own_gateway(own_redis: RedisServer) -> Iterator[GatewayThread]:
     """Give the gateway over `own_redis`."""
     with GatewayThread.running(own_redis.url) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def queue_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServerProcess]:
+    """Give a queue server without queues."""
+    with QueueServerProcess.running(tmp_path_factory.mktemp("queues")) as running:
+        yield running
+
+
+@pytest.fixture
+def queues(queue_server: QueueServerProcess) -> QueueSet:
+    """Give three queues that no other test has."""
+    return QueueSet(queue_server)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Give what runs `tidemark` here."""
+    return Command(capsys)
