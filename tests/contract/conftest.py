@@ -49,13 +49,6 @@ def own_gateway(own_redis: RedisServer) -> Iterator[GatewayThread]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def queue_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServerProcess]:
-    """Give a queue server without queues."""
-    with QueueServerProcess.running(tmp_path_factory.mktemp("queues")) as running:
-        yield running
-
-
 @pytest.fixture
 def queues(queue_server: QueueServerProcess) -> QueueSet:
     """Give three queues that no other test has."""
