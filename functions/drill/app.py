@@ -94,11 +94,10 @@ class Drill:
                 sent = await self._push(topic, seconds, per_s)
             finally:
                 drop.cancel()
-            held = await _settled(
-                log, topic, begin, {push.id for push in sent if push.outcome is not Outcome.REFUSED}
-            )
+            accepted = {push.id for push in sent if push.outcome is not Outcome.REFUSED}
+            held = await _settled(log, topic, begin, accepted)
             await hub.reconcile()
-            followed = observer.followed(reconnects=hub.counters.feeds_opened - 1)
+            followed = observer.followed(reconnects=hub.counters.feeds_opened - 1, meant=accepted)
         finally:
             observer.close()
             await hub.close()
