@@ -16,9 +16,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from infra.local.queue_server import REGION
 from shared.delivery import DeadLetter, Death, Delivery, Event, RawPush
 from shared.settings import AwsAccess
-from tests.support.queue_server import REGION, QueueServerProcess
+from tests.support.queue_server import QueueServerProcess
 
 SUBSCRIPTION = "projects/p/subscriptions/s"
 CAME_AT = "2026-11-23T14:00:00.000Z"
