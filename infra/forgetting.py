@@ -128,18 +128,18 @@ class Forgetting:
         return sum([int(await self._redis("LREM", self._keys.parked, 0, text)) for text in its])
 
     async def _acks(self, user: str) -> int:
-        erased, cursor = 0, "0"
+        erased = cursor = 0
         while True:
             answer = await self._redis("SCAN", cursor, "MATCH", self._keys.acks(user), "COUNT", _KEYS_A_SCAN)
             try:
-                cursor, found = answer
-            except (TypeError, ValueError) as error:
+                cursor, found = int(answer[0]), list(answer[1])
+            except (TypeError, ValueError, LookupError) as error:
                 raise LogUnavailableError(
                     "SCAN was answered with something unreadable", Trouble.UNREADABLE
                 ) from error
             if found:
                 erased += int(await self._redis("DEL", *found))
-            if cursor == "0":
+            if cursor == 0:
                 return erased
 
     async def _redis(self, *command: str | int) -> Any:

@@ -14,6 +14,7 @@ from tests.support.moto_server import MotoServerProcess
 from tests.support.queue_server import QueueServerProcess
 from tests.support.queue_set import QueueSet
 from tests.support.sqs import Sqs
+from tests.support.stored import Stored
 
 
 @pytest.fixture
@@ -55,6 +56,12 @@ def own_gateway(own_redis: RedisServer) -> Iterator[GatewayThread]:
 def queues(queue_server: QueueServerProcess) -> QueueSet:
     """Give three queues that no other test has."""
     return QueueSet(queue_server)
+
+
+@pytest.fixture
+def stored(gateway: GatewayProcess, queues: QueueSet) -> Stored:
+    """Give a stage of one's own behind the real gateway, with `queues`."""
+    return Stored(gateway, queues)
 
 
 @pytest.fixture

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,14 +11,15 @@ from infra.redrive import Outcome, Redrive
 from infra.sweep import sweeping
 from shared.delivery import Death, Delivery
 from shared.delivery_queue import DeliveryQueue
-from shared.keys import Keys
 from tests.support.command import Command
-from tests.support.gateway import ROOT, GatewayProcess, end, eventually, free_port
-from tests.support.lambda_events import environment, process_environment, redis_command
-from tests.support.log_rig import own_stage
+from tests.support.deliver_process import delivering
+from tests.support.gateway import eventually, free_port
 from tests.support.queue_set import CAME_AT, SUBSCRIPTION, QueueSet, event, letter, raw_push, wrapped
+from tests.support.stored import Stored
 
 GMAIL = {"emailAddress": "ann@example.com", "historyId": 7}
+ANN = "ann@example.com"
+TOPIC = f"gmail:{ANN}"
 TIMEOUT_S = 30.0
 
 
@@ -205,54 +201,11 @@ def test_redrive_that_the_queue_does_not_take_changes_nothing(queues: QueueSet, 
 # -- redrive and deliver
 
 
-@contextlib.contextmanager
-def delivering(settings: Mapping[str, str], directory: Path) -> Iterator[None]:
-    """Run deliver on the queues."""
-    with (directory / "deliver.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.event_source"],
-            cwd=ROOT,
-            env=process_environment(settings),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield
-    finally:
-        end(process)
-
-
-class Stored:
-    """The log of one mailbox on a stage of one's own, and what a function is told."""
-
-    def __init__(self, gateway: GatewayProcess, queues: QueueSet, mailbox: str = "ann@example.com") -> None:
-        self._gateway = gateway
-        stage = own_stage()
-        self.keys = Keys(stage)
-        self.topic = f"gmail:{mailbox}"
-        self.settings = environment(gateway, stage, **queues.settings)
-
-    def redis(self, *words: str | int) -> object:
-        return redis_command(self._gateway, *words)
-
-    def messages(self) -> list[str]:
-        """Return the ids of the events in the log, in its order."""
-        found = redis_command(self._gateway, "XRANGE", self.keys.log(self.topic), "-", "+")
-        envelopes = [dict(zip(flat[::2], flat[1::2], strict=True))["e"] for _, flat in found]
-        return [json.loads(envelope)["id"] for envelope in envelopes]
-
-
-@pytest.fixture
-def stored(gateway: GatewayProcess, queues: QueueSet) -> Stored:
-    """Give a stage."""
-    return Stored(gateway, queues)
-
-
 def test_what_died_of_a_defect_is_delivered_once_when_it_is_mended(
     queues: QueueSet, stored: Stored, command: Command, tmp_path: Path
 ) -> None:
     """A key of the wrong type; mended, redriven, delivered. A second redrive of the same letter adds nothing."""
-    stored.redis("SET", stored.keys.log(stored.topic), "not a stream")
+    stored.redis("SET", stored.keys.log(TOPIC), "not a stream")
     with delivering(stored.settings, tmp_path):
         queues.put(event(1))
         eventually(lambda: queues.count(queues.dead_letters)[0] == 1, "it is dead", TIMEOUT_S)
@@ -260,14 +213,14 @@ def test_what_died_of_a_defect_is_delivered_once_when_it_is_mended(
         assert (found["death"], found["attempts"], found["mailbox"]) == ("unknown", 3, "ann@example.com")
         assert "WRONGTYPE" in found["reason"]
         (body,) = queues.bodies(queues.dead_letters)
-        stored.redis("DEL", stored.keys.log(stored.topic))
+        stored.redis("DEL", stored.keys.log(TOPIC))
         assert command("dlq", "redrive", found["id"], settings=stored.settings).code == 0
-        eventually(lambda: stored.messages() == ["1"], "it is delivered", TIMEOUT_S)
+        eventually(lambda: stored.messages(ANN) == ["1"], "it is delivered", TIMEOUT_S)
         # As if the first redrive had died before it deleted the letter.
         queues.bury(body)
         assert command("dlq", "redrive", "--all", settings=stored.settings).code == 0
         eventually(lambda: queues.count(queues.delivery) == (0, 0, 0), "the queue is empty", TIMEOUT_S)
-    assert stored.messages() == ["1"]
+    assert stored.messages(ANN) == ["1"]
     assert queues.count(queues.dead_letters) == (0, 0, 0)
 
 
@@ -279,7 +232,7 @@ def test_a_push_that_a_later_version_reads_is_delivered(
     with delivering(stored.settings, tmp_path):
         ran = command("dlq", "redrive", "--all", settings=stored.settings)
         assert (ran.code, [line["redriven"] for line in ran.lines()]) == (0, [True])
-        eventually(lambda: stored.messages() == ["m-77"], "it is delivered", TIMEOUT_S)
+        eventually(lambda: stored.messages(ANN) == ["m-77"], "it is delivered", TIMEOUT_S)
     assert queues.count(queues.dead_letters) == (0, 0, 0)
 
 
