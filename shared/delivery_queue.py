@@ -18,6 +18,10 @@ class DeliveryQueue:
             delivery.to_json(), group=delivery.group, dedupe_id=delivery.dedupe_id, timeout_s=timeout_s
         )
 
+    async def check(self, *, timeout_s: float = 1.0) -> None:
+        """Raise QueueUnavailableError unless the queue answers."""
+        await self._sqs.attributes(timeout_s=timeout_s)
+
     async def settle(self) -> None:
         """Wait until nothing is under way that nobody waits for."""
         await self._sqs.settle()

@@ -10,7 +10,7 @@ from shared.counts import Counts
 from shared.delivery import Delivery, Event
 from shared.delivery_queue import Confirmation, DeliveryQueue
 from shared.envelope import Notification, envelope_of
-from shared.errors import LogDefectError, LogUnavailableError
+from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
 from shared.log import APPEND_TIMEOUT_S, Log
 from shared.position import Position
 from shared.sqs import SEND_TIMEOUT_S
@@ -102,9 +102,12 @@ class Intake:
     async def _enqueue(
         self, queue: DeliveryQueue, delivery: Delivery, error: LogUnavailableError | LogDefectError, until: float
     ) -> None:
-        # A defect of ours holds up this push only, and is reported; refusing it would slow down every mailbox.
-        level = logging.WARNING if error.temporary else logging.ERROR
-        logger.log(level, "push queued", extra=_why(error), exc_info=None if error.temporary else error)
+        if not error.temporary:
+            # A defect of ours holds up this push only, and is reported; refusing it would slow down every mailbox.
+            logger.error("push queued", extra=_why(error), exc_info=error)
+        elif not isinstance(error, CircuitOpenError):
+            # That the breaker is open was logged once; a line a push would say no more.
+            logger.warning("push queued", extra=_why(error))
         try:
             await queue.put(delivery, timeout_s=min(SEND_TIMEOUT_S, max(_LEAST_S, _left_s(until))))
         except BaseException:

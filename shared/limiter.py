@@ -20,7 +20,7 @@ from upstash_redis.asyncio import Redis
 from shared.breaker import Breaker, State
 from shared.coalesce import Coalescer
 from shared.counts import Counts
-from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
+from shared.errors import LogDefectError, LogUnavailableError
 from shared.keys import Keys, digest
 from shared.quota import DenyCache, Quota, Verdict
 from shared.upstash import Upstash
@@ -104,9 +104,10 @@ class Limiter:
         Never raises. A subject that is over its quota is remembered for `refuse_known`. While the log's ``breaker``
         is not closed nobody is asked: whether Redis is back is not found out at the cost of a limit.
         """
+        if self._breaker is not None and self._breaker.state is not State.CLOSED:
+            self._counts.count("limiter_failed_open")
+            return None
         try:
-            if self._breaker is not None and self._breaker.state is not State.CLOSED:
-                raise CircuitOpenError("the log has failed and is left alone")
             async with asyncio.timeout(within_s):
                 answer = await self._ratelimit.limit(digest(subject))
             verdict = Verdict(self._quota, bool(answer.allowed), float(answer.reset))

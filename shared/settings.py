@@ -31,11 +31,12 @@ class Function(Enum):
     STREAM = "stream"
     REPLAY = "replay"
     DELIVER = "deliver"
+    DRILL = "drill"
     LOCAL = "local"
 
     @property
     def _serves_clients(self) -> bool:
-        return self not in (Function.WEBHOOK, Function.DELIVER)
+        return self in (Function.STREAM, Function.REPLAY, Function.LOCAL)
 
     @property
     def _takes_pushes(self) -> bool:
@@ -43,7 +44,7 @@ class Function(Enum):
 
     @property
     def _uses_queues(self) -> bool:
-        return self in (Function.WEBHOOK, Function.DELIVER, Function.LOCAL)
+        return self in (Function.WEBHOOK, Function.DELIVER, Function.DRILL, Function.LOCAL)
 
 
 @dataclass(frozen=True, slots=True)

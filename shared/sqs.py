@@ -114,9 +114,9 @@ class Sqs:
         entries = [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt, seconds in hidden_s.items()]
         await self._each("ChangeMessageVisibilityBatch", entries)
 
-    async def attributes(self) -> Mapping[str, str]:
+    async def attributes(self, *, timeout_s: float = CALL_TIMEOUT_S) -> Mapping[str, str]:
         """Return what SQS says of the queue: its attributes, all of them text."""
-        answer = await self._call("GetQueueAttributes", {"AttributeNames": ["All"]}, CALL_TIMEOUT_S)
+        answer = await self._call("GetQueueAttributes", {"AttributeNames": ["All"]}, timeout_s)
         found = answer.get("Attributes")
         if not isinstance(found, dict):
             raise QueueUnavailableError(f"{self.name}: GetQueueAttributes was answered with something unreadable")

@@ -11,7 +11,6 @@ from shared.dead_letters import DeadLetters
 from shared.delivery_queue import Confirmation, DeliveryQueue
 from shared.error_reports import ErrorReports
 from shared.errors import LogUnavailableError, SettingsError
-from shared.intake import Intake
 from shared.jwks import KeySet
 from shared.keys import Keys
 from shared.limiter import Limiter
@@ -49,11 +48,10 @@ class Basis:
         log = Log(upstash, keys, settings.retention, breaker=breaker)
         return cls(settings, keys, upstash, breaker, log, counts)
 
-    def intake(self) -> Intake:
-        """Build what takes pushes."""
+    def delivery_queue(self) -> DeliveryQueue | None:
+        """Build what keeps pushes while the log is away, where there is a queue."""
         queues = self.settings.queues
-        queue = None if queues is None else DeliveryQueue(Sqs(queues.delivery, queues.access))
-        return Intake(self.log, self.counts, queue=queue, confirmation=self.confirmation())
+        return None if queues is None else DeliveryQueue(Sqs(queues.delivery, queues.access))
 
     def confirmation(self) -> Confirmation | None:
         """Build what has pushes appended a second time, if that is wanted."""

@@ -20,9 +20,10 @@ from shared.application import application
 from shared.bypass import HEADER as BYPASS_HEADER
 from shared.bypass import Bypass
 from shared.delivery import RawPush
+from shared.delivery_queue import DeliveryQueue
 from shared.envelope import Notification
 from shared.errors import PushForbiddenError, TokenError
-from shared.health import healthz
+from shared.health import Checked, healthz
 from shared.intake import Intake
 from shared.limiter import PATIENCE_S, Limiter
 from shared.log import APPEND_TIMEOUT_S, Log
@@ -57,11 +58,13 @@ def _utc_now() -> datetime:
 class Deps:
     """What the webhook function needs.
 
+    ``queue`` is None where pushes are refused while the log is away: never inside Lambda.
     ``verifier`` is None where pushes are taken without a token: never inside Lambda. ``unverified`` limits by
     address what does not verify, ``verified`` limits by subscription what does.
     """
 
     log: Log
+    queue: DeliveryQueue | None
     intake: Intake
     unreadable: Grave
     verifier: PushVerifier | None
@@ -74,10 +77,11 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        settings = basis.settings
+        settings, queue = basis.settings, basis.delivery_queue()
         return cls(
             log=basis.log,
-            intake=basis.intake(),
+            queue=queue,
+            intake=Intake(basis.log, basis.counts, queue=queue, confirmation=basis.confirmation()),
             unreadable=basis.unreadable(),
             verifier=basis.push_verifier(),
             unverified=basis.limiter(
@@ -106,8 +110,9 @@ def build_app(deps: Deps) -> Starlette:
             return _answer(await work())
         return _answer(await _beside(deps.verified, subscription, began, work))
 
+    checks: dict[str, Checked] = {"log": deps.log} if deps.queue is None else {"log": deps.log, "queue": deps.queue}
     return application(
-        [Route("/push", push, methods=["POST"]), healthz(deps.log)],
+        [Route("/push", push, methods=["POST"]), healthz(checks)],
         settle=[
             *([] if deps.verifier is None else [deps.verifier.settle]),
             deps.unverified.settle,

@@ -31,8 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=_port, default=8787, metavar="P", help="port of the origin (default 8787; 0: any)"
     )
-    parser.add_argument(
+    redis = parser.add_mutually_exclusive_group()
+    redis.add_argument(
         "--redis-url", type=_redis_url, metavar="URL", help="use this Redis instead of an embedded one"
+    )
+    redis.add_argument(
+        "--ha", action="store_true", help="two Redis and three Sentinels, which fail over when the primary dies"
     )
     parser.add_argument(
         "--push-auth",
@@ -59,7 +63,9 @@ async def _serve(args: argparse.Namespace, directory: DataDir) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     try:
-        stack = Stack(directory, port=args.port, redis_url=args.redis_url, push_auth=args.push_auth, say=_say)
+        stack = Stack(
+            directory, port=args.port, redis_url=args.redis_url, push_auth=args.push_auth, say=_say, ha=args.ha
+        )
     except PortTakenError as error:
         raise CommandError(f"{error}; choose another with --port") from None
     work: asyncio.Task[None] | None = None

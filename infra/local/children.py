@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 STOP_TIMEOUT_S = 5.0
-_FIRST_PAUSE_S = 0.1
+FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -26,7 +26,7 @@ class ChildError(Exception):
     """A child process could not be started, or did not become ready."""
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask the kernel to end this child when its supervisor is gone, however that went (Linux only)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -37,15 +37,20 @@ def _die_with(parent: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """How a child is started, and how to tell that it is ready. ``ready`` returns when it is."""
+    """How a child is started, and how to tell that it is ready. ``ready`` returns when it is.
+
+    ``argv`` may be a function, which is asked at every start. ``restart_pause_s`` is how long it stays away at least
+    when it has died.
+    """
 
     name: str
-    argv: Sequence[str]
+    argv: Sequence[str] | Callable[[], Sequence[str]]
     env: Mapping[str, str]
     ready: Callable[[], Awaitable[None]]
     log: Path
     pass_fds: Sequence[int] = ()
     ready_timeout_s: float = 15.0
+    restart_pause_s: float = FIRST_PAUSE_S
 
 
 @dataclass(slots=True)
@@ -84,11 +89,12 @@ class Child:
             await process.wait()
 
     async def _spawn(self) -> None:
+        argv = self.spec.argv() if callable(self.spec.argv) else self.spec.argv
         with self._open_log() as log:
             self._logged_before = log.tell()
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    *self.spec.argv,
+                    *argv,
                     env=dict(self.spec.env),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
@@ -96,7 +102,7 @@ class Child:
                     pass_fds=tuple(self.spec.pass_fds),
                     # Ctrl-C in a terminal reaches the supervisor alone, which ends the children in order.
                     start_new_session=True,
-                    preexec_fn=partial(_die_with, os.getpid()),
+                    preexec_fn=partial(die_with, os.getpid()),
                 )
             except OSError as error:
                 raise ChildError(f"{self.spec.name} cannot be started: {error}") from error
@@ -129,20 +135,20 @@ class Child:
 
     async def _keep(self) -> None:
         """Start it again whenever it dies, with growing pauses."""
-        pause_s = _FIRST_PAUSE_S
+        pause_s = self.spec.restart_pause_s
         while True:
             assert self._process is not None  # noqa: S101 - spawned before
             code = await self._process.wait()
             self.say(f"{self.spec.name} ended ({code}): starting it again")
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            pause_s = max(self.spec.restart_pause_s, min(2 * pause_s, _LONGEST_PAUSE_S))
             try:
                 await self._spawn()
                 await self._until_ready()
             except ChildError as error:
                 self.say(str(error))
             else:
-                pause_s = _FIRST_PAUSE_S
+                pause_s = self.spec.restart_pause_s
 
 
 class Children:

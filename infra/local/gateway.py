@@ -6,6 +6,9 @@ It follows https://upstash.com/docs/redis/features/restapi (statuses, encodings,
 multi-exec) and, where that is silent, what real clients and users have seen. It accepts nothing that Upstash
 refuses: code that works here must work there. Two things are its own: 503 when Redis is away, and
 `GET /_gateway/stats`.
+
+With `--redis-url redis+sentinel://host:port,host:port,host:port/NAME` it follows the primary that Redis Sentinels
+name: what led to the old one ends with a failover, feeds included, so that clients open them again.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from infra.local.resp import RedisAddress
+from infra.local.resp import upstream_of
 from infra.local.rest_routes import Connection, Gateway, Router
 
 TOKEN_VARIABLE: Final = "TIDEMARK_GATEWAY_TOKEN"  # noqa: S105 - the variable's name
@@ -35,12 +38,12 @@ def build_gateway(redis_url: str, token: str) -> Starlette:
     """Build the ASGI application: Upstash's REST API for `token`, over the Redis at `redis_url`.
 
     It opens its connection to Redis with the first command and closes it with the lifespan's end. Raises
-    ValueError for a URL that is not `redis://…` or `unix:///…`, and for an empty token.
+    ValueError for a URL that is not `redis://…`, `unix:///…` or `redis+sentinel://…`, and for an empty token.
     """
-    RedisAddress.from_url(redis_url)
+    upstream = upstream_of(redis_url)
     if not token:
         raise ValueError("the gateway's token is empty")
-    gateway = Gateway(redis_url, token)
+    gateway = Gateway(upstream, token)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -109,7 +112,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.local.gateway", description="Upstash's REST API, locally")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--redis-url", required=True, help="redis://host:port/db or unix:///path")
+    parser.add_argument(
+        "--redis-url",
+        required=True,
+        help="redis://host:port/db, unix:///path or redis+sentinel://host:port,host:port/NAME",
+    )
     parser.add_argument("--token-file", type=Path, help=f"default: the variable {TOKEN_VARIABLE}")
     options = parser.parse_args(argv)
     token = _token_from(options.token_file, os.environ)

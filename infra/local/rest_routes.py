@@ -11,7 +11,14 @@ from typing import Any, Final
 import hiredis
 from starlette.types import Receive, Scope, Send
 
-from infra.local.resp import Argument, RespClient, RespConnectionError, Subscriber
+from infra.local.resp import (
+    Argument,
+    RespClient,
+    RespConnectionError,
+    SentinelPrimary,
+    Subscriber,
+    Upstream,
+)
 from infra.local.rest_call import Call, ClientLeftError, raw_path
 from infra.local.rest_command import Intake, Taken
 from infra.local.rest_refusal import RefusedError
@@ -36,10 +43,12 @@ class Connection:
 class Gateway:
     """The state behind the routes: the shared connection to Redis, the open feeds, the counters."""
 
-    def __init__(self, redis_url: str, token: str) -> None:
-        self._redis_url = redis_url
+    def __init__(self, upstream: Upstream, token: str) -> None:
+        self._upstream = upstream
         self._token = token.encode()
-        self._redis = RespClient(redis_url)
+        self._redis = RespClient(upstream)
+        if isinstance(upstream, SentinelPrimary):
+            upstream.on_move = self._primary_moved
         self._intake = Intake()
         self._feeds: set[Subscriber] = set()
         self._stopping = False
@@ -169,8 +178,17 @@ class Gateway:
         """End the feeds and close the connection to Redis."""
         self.end_feeds()
         await self._redis.close()
+        if isinstance(self._upstream, SentinelPrimary):
+            await self._upstream.close()
 
     # -- parts
+
+    def _primary_moved(self) -> None:
+        """End what leads to the old primary: it may be frozen, and then nothing else ever would."""
+        self._redis.leave_old()
+        for feed in self._feeds:
+            if not self._upstream.is_current(feed.address):
+                feed.close()
 
     async def _one(self, call: Call, command: list[Argument]) -> None:
         taken = self._intake.take(command)
@@ -185,11 +203,11 @@ class Gateway:
         if not names:
             name = "psubscribe" if pattern else "subscribe"
             raise RefusedError(400, f"ERR wrong number of arguments for '{name}' command")
-        feed = await Subscriber.open(self._redis_url, names, pattern=pattern)
+        feed = await Subscriber.open(self._upstream, names, pattern=pattern)
         self._feeds.add(feed)
         leaving = asyncio.create_task(self._close_when_left(call, feed))
         try:
-            if self._stopping:
+            if self._stopping or not self._upstream.is_current(feed.address):
                 feed.close()
             await call.start_feed(self.sync_token())
             await call.write(b"".join([event(push) for push in feed.acknowledged]))

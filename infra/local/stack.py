@@ -6,14 +6,15 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 
 import hiredis
 import httpx
 
-from infra.local.children import Child, ChildError, Children, ChildSpec
+from infra.local.children import FIRST_PAUSE_S, Child, ChildError, Children, ChildSpec
 from infra.local.data_dir import DataDir
+from infra.local.ha import HighAvailability
 from infra.local.push_signer import genuine_pushes
 from infra.local.queues import QUEUES, queue_access, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
@@ -61,7 +62,10 @@ async def answers(url: str, *, headers: Mapping[str, str] | None = None) -> None
 
 
 class Stack:
-    """Redis (unless an address of one is given) and every other part, on one data directory."""
+    """Redis (unless an address of one is given) and every other part, on one data directory.
+
+    With ``ha`` there are two Redis and three Sentinels; ``replica_lag_s`` makes one lag behind the other.
+    """
 
     def __init__(
         self,
@@ -72,6 +76,8 @@ class Stack:
         push_auth: str,
         say: Callable[[str], None],
         environ: Mapping[str, str] | None = None,
+        ha: bool = False,
+        replica_lag_s: float = 0.0,
     ) -> None:
         """Listen on the port, 0 for any. Raises PortTakenError and DataDirError."""
         self._data_dir = data_dir
@@ -82,6 +88,7 @@ class Stack:
         self._gateway_token = data_dir.keys().gateway_token
         self._token_keys = data_dir.token_keys(self._environ)
         data_dir.push_signer()
+        self._ha = HighAvailability(data_dir.make("ha"), self._start, lag_s=replica_lag_s) if ha else None
         self._listening = listen(port)
         self._children = Children()
         self._up = False
@@ -91,7 +98,9 @@ class Stack:
 
     async def start(self) -> None:
         """Start every part; returns when the origin serves. Raises ChildError."""
-        if self._redis_url is None:
+        if self._ha is not None:
+            redis_url = await self._ha.start()
+        elif self._redis_url is None:
             redis_url = await self._start_redis()
         else:
             redis_url = self._redis_url
@@ -156,7 +165,7 @@ class Stack:
 
     async def _start_deliver(self) -> None:
         async def ready() -> None:
-            """It serves nobody: it is there, or has ended at once."""
+            """Return at once: it serves nobody."""
 
         await self._start("deliver", [sys.executable, "-m", "infra.local.event_source"], self._backends(), ready)
 
@@ -175,10 +184,11 @@ class Stack:
     async def _start(
         self,
         name: str,
-        argv: list[str],
+        argv: Sequence[str] | Callable[[], Sequence[str]],
         env: Mapping[str, str],
         ready: Callable[[], Awaitable[None]],
         pass_fds: tuple[int, ...] = (),
+        restart_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         spec = ChildSpec(
             name=name,
@@ -187,6 +197,7 @@ class Stack:
             ready=ready,
             log=self._data_dir.make("logs") / f"{name}.log",
             pass_fds=pass_fds,
+            restart_pause_s=restart_pause_s,
         )
         await self._children.start(Child(spec, self._say, self._note))
 

@@ -20,12 +20,12 @@ import uvicorn
 
 from functions.stream import session
 from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
+from infra.chaos.event_stream import EventStreamReader, Frame
 from infra.local.mail import push_body
 from shared.position import Position
 from shared.settings import Function, Settings
 from shared.start import Basis
 from shared.tokens import mint
-from tests.support.event_stream import EventStreamReader, Frame
 from tests.support.faulty_gateway import cheap_tls, plain_upstash
 from tests.support.gateway import NO_TLS, Gateway, eventually, free_port
 from tests.support.lambda_events import KID, TOKEN_KEY, LambdaFunction, deployed, environment

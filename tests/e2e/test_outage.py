@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from infra.chaos.origin import Origin
+from infra.chaos.pushes import traffic
 from shared.keys import Keys
 from shared.position import Position
 from tests.support.log_rig import Redis
-from tests.support.pubsub_sender import traffic
 from tests.support.recorder import Recorder, faults, following, missing
 from tests.support.stack import Stack
 from tests.support.steady_traffic import SteadyTraffic, percentile
@@ -60,7 +61,7 @@ async def test_every_push_is_taken_while_redis_is_away_and_arrives_once_after_it
     clients = _clients()
     async with Stack.running(tmp_path, queues=True) as stack:
         for client in clients:
-            client.port = stack.stream.port
+            client.origin = Origin.local(stack.stream.port)
         pushes = traffic(MAILBOXES, 40_000, seed=41)
         loop = asyncio.get_running_loop()
         async with following(*clients):

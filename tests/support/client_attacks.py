@@ -22,13 +22,13 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from infra.chaos.event_stream import EventStreamReader
+from infra.local.loopback import HOST
 from shared.settings import Function, Settings
 from shared.start import Basis
-from tests.support.event_stream import EventStreamReader
 from tests.support.faulty_gateway import plain_upstash
 from tests.support.key_server import KeyServer
 from tests.support.lambda_events import Answer, LambdaFunction, Reachable, function_url_event, redis_command
-from tests.support.loopback import HOST
 from tests.support.signing import b64, given
 
 TIMEOUT_S = 10.0

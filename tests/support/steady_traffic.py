@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.chaos.origin import Origin
+from infra.chaos.poster import Poster
+from infra.chaos.pushes import ACK_DEADLINE_S, Key, Push
 from infra.local.mail import push_body
-from tests.support.poster import Poster
-from tests.support.pubsub_sender import ACK_DEADLINE_S, Push
-from tests.support.recorder import Key
 from tests.support.stack import BYPASS_SECRET
 
 
@@ -47,7 +47,7 @@ class SteadyTraffic:
 
     def __init__(self, port: int, pushes: Iterable[Push], *, per_s: float) -> None:
         self.told: list[Told] = []
-        self._poster = Poster(port, {"X-Tidemark-Bypass": BYPASS_SECRET})
+        self._poster = Poster(Origin.local(port), {"X-Tidemark-Bypass": BYPASS_SECRET})
         self._pushes = iter(pushes)
         self._per_s = per_s
         self._under_way: set[asyncio.Task[None]] = set()

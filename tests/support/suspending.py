@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 
-from tests.support.stack import Part
+from infra.chaos.part import Part
 
 
 @contextlib.contextmanager

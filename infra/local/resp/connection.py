@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from infra.local.resp.wire import Argument
+import hiredis
+
+from infra.local.resp.wire import Argument, Reply
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.Protocol)
 
@@ -34,6 +36,8 @@ class RedisAddress:
     username: str | None = None
     password: str | None = None
     db: int = 0
+    only_primary: bool = False
+    """Whether a connection there is worth nothing unless that Redis is a primary."""
 
     @classmethod
     def from_url(cls, url: str) -> RedisAddress:
@@ -67,7 +71,17 @@ class RedisAddress:
             commands.append(("AUTH", *((self.username,) if self.username else ()), self.password))
         if self.db:
             commands.append(("SELECT", self.db))
+        if self.only_primary:
+            commands.append(("ROLE",))
         return commands
+
+    def check_greeting(self, reply: Reply) -> None:
+        """Look at one reply to the greeting. Raises RespConnectionError."""
+        if isinstance(reply, hiredis.ReplyError):
+            raise RespConnectionError(f"Redis at {self} refused us: {reply}")
+        # Of all that a greeting asks, only ROLE is answered with a list.
+        if isinstance(reply, list) and reply[:1] != [b"master"]:
+            raise RespConnectionError(f"Redis at {self} is not the primary")
 
 
 async def open_connection(address: RedisAddress, factory: Callable[[], _ProtocolT], timeout_s: float) -> _ProtocolT:
@@ -83,4 +97,6 @@ async def open_connection(address: RedisAddress, factory: Callable[[], _Protocol
         raise RespConnectionError(f"Redis at {address} did not accept within {timeout_s} s") from None
     except OSError as error:
         raise RespConnectionError(f"Redis at {address} is unreachable: {error.strerror or error}") from error
+    except ValueError as error:  # no name of any host: it may come from a Sentinel
+        raise RespConnectionError(f"Redis at {address} is unreachable: {error}") from error
     return protocol

@@ -8,7 +8,8 @@ from typing import Any, Final, cast
 
 import hiredis
 
-from infra.local.resp.connection import CONNECT_TIMEOUT_S, RedisAddress, RespConnectionError, open_connection
+from infra.local.resp.connection import RedisAddress, RespConnectionError, open_connection
+from infra.local.resp.upstream import OneRedis, Upstream
 from infra.local.resp.wire import Argument, Reply, packed
 
 # A subscriber with more than this unread stops reading its socket: what a slow reader leaves behind then waits in
@@ -88,25 +89,28 @@ class _SubscriberProtocol(asyncio.Protocol):
 class Subscriber:
     """A connection of its own that listens to channels or to patterns; made by `Subscriber.open`."""
 
-    def __init__(self, protocol: _SubscriberProtocol, acknowledged: list[list[Any]]) -> None:
+    def __init__(self, protocol: _SubscriberProtocol, acknowledged: list[list[Any]], address: RedisAddress) -> None:
         self._protocol = protocol
+        self.address = address
         self.acknowledged = acknowledged
         """Redis's acknowledgements, in order: [b"subscribe", channel, number of subscriptions]."""
 
     @classmethod
     async def open(
         cls,
-        url: str,
+        redis: str | Upstream,
         names: Sequence[Argument],
         *,
         pattern: bool = False,
-        timeout_s: float = CONNECT_TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> Subscriber:
         """Subscribe to channels (to patterns, with `pattern`) and return once Redis acknowledged every one.
 
         Raises RespConnectionError when Redis is not there, does not answer in time or refuses.
         """
-        address = RedisAddress.from_url(url)
+        upstream = OneRedis.at(redis) if isinstance(redis, str) else redis
+        timeout_s = upstream.connect_timeout_s if timeout_s is None else timeout_s
+        address = await upstream.address()
         greeting = address.greeting()
         commands = [*greeting, ("PSUBSCRIBE" if pattern else "SUBSCRIBE", *names)]
         protocol = await open_connection(address, _SubscriberProtocol, timeout_s)
@@ -114,7 +118,7 @@ class Subscriber:
             async with asyncio.timeout(timeout_s):
                 protocol.write(b"".join([packed(command) for command in commands]))
                 for _ in greeting:
-                    await _granted(protocol, address)
+                    address.check_greeting(await _granted(protocol, address))
                 acknowledged = [await _granted(protocol, address) for _ in names]
         except TimeoutError:
             protocol.close()
@@ -122,7 +126,7 @@ class Subscriber:
         except BaseException:  # cancellation included: no connection may be left behind
             protocol.close()
             raise
-        return cls(protocol, cast("list[list[Any]]", acknowledged))
+        return cls(protocol, cast("list[list[Any]]", acknowledged), address)
 
     async def batch(self) -> list[list[Any]]:
         """Wait for messages and give all that are ready; an empty list means that the connection is gone.
