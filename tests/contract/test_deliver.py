@@ -235,8 +235,8 @@ async def test_what_has_failed_for_now_comes_back_after_1_2_4_seconds_and_15_at_
             rig.clock.now_s += 1
             seconds += 1
         waited_s.append(seconds)
-        # That look was a receive as well, and is taken back: the next one is the function's.
         assert len(found) == 1
+    # That look was a receive as well, so that the function sees every other one.
     longest_s = [min(MOST_S, 2 ** (2 * tried)) for tried in range(8)]
     assert all(longest / 2 - 1 <= waited <= longest for waited, longest in zip(waited_s, longest_s, strict=True))
     assert max(waited_s) > MOST_S / 2
@@ -278,7 +278,8 @@ async def test_messages_stay_for_thirteen_days_while_the_log_is_away_and_are_kep
     letters = rig.letters()
     assert [message_ids([letter.message]) for letter in letters] == [["1"], ["2"]]
     assert {letter.death for letter in letters} == {Death.TEMPORARY}
-    assert letters[0].reason == "ERR max requests limit exceeded. Limit: 10000"
+    # The breaker is open by now, and it is the log's own words that somebody needs.
+    assert all(letter.reason.endswith("ERR max requests limit exceeded. Limit: 10000") for letter in letters)
     assert letters[0].attempts == 6
     assert rig.held() == 0
     assert rig.slept == []
