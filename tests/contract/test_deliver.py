@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,9 +12,8 @@ import pytest
 from functions.deliver.backoff import MOST_S
 from infra.local.queues import DEAD_LETTERS
 from shared.delivery import Death
-from tests.support.deliver_rig import DeliverRig, deliver_rig, delivery, message_ids
+from tests.support.deliver_rig import DeliverRig, delivery, message_ids
 from tests.support.faulty_gateway import Answer, FaultyGateway
-from tests.support.gateway import RedisServer
 
 DAY_S = 86_400
 ANN, BEN, CAT = (f"gmail:{name}@example.com" for name in ("ann", "ben", "cat"))
@@ -25,9 +23,8 @@ READ_ONLY = "READONLY You can't write against a read only replica."
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, redis_server: RedisServer, faulty: FaultyGateway) -> AsyncIterator[DeliverRig]:
-    async with deliver_rig(tmp_path, redis_server.url, faulty) as made:
-        yield made
+def rig(deliveries: DeliverRig) -> DeliverRig:
+    return deliveries
 
 
 def failing(rig: DeliverRig, topic: str, text: str = READ_ONLY) -> Callable[[list[Any]], list[Any]]:
