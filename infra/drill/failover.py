@@ -38,7 +38,7 @@ SETTLE_S = 60.0
 _GREETED_S = 30.0
 _POLL_S = 0.2
 _PAGE = 500
-_TRIES = 5
+_TRIES = 3
 _TOKEN_S = 3600
 #: Settings of the caller that must not reach the stack of a drill.
 _FOREIGN = ("TIDEMARK_", "UPSTASH_", "AWS_", "SENTRY_")
@@ -245,7 +245,7 @@ async def _push(poster: Poster, push: Push) -> Sent:
     sent_at = time.monotonic()
     body = push_body(push.mailbox, push.history_id, push.message_id)
     outcome, position = Outcome.REFUSED, None
-    # A kept connection may have been closed by the server since: like Pub/Sub, try again on another.
+    # A kept connection may be closed just now: like Pub/Sub, try again on another.
     for _ in range(_TRIES):
         try:
             answer = await poster.post("/push", body, timeout_s=ACK_DEADLINE_S)
