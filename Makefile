@@ -2,13 +2,14 @@
 # make test    every test
 # make check   lint, types, import rules, unit tests, audit of the dependencies: under a minute
 # make bench   push-to-client latency; ARGS="flood" or ARGS="verification" for the others; see bench/
+# make chaos   break everything by seeded schedules and judge what came of it; ARGS="--seeds 1-100 --jobs 2"
 # make lock    pin the requirements again, after a change of pyproject.toml
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench chaos lock clean
 
 demo: $(VENV)/.local
 	$(BIN)/tidemark dev --simulate 0.7 $(ARGS)
@@ -26,6 +27,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+chaos: $(VENV)/.local
+	$(BIN)/python -m infra.chaos $(ARGS)
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

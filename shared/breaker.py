@@ -1,7 +1,9 @@
 """A circuit breaker: what has failed several times in a row is left alone for a while, then tried once.
 
-`purgatory` has the same states, but lets any number of calls through while half open, lets calls that began before a
-change of state decide about the next one, and goes by the wall clock.
+The first try comes after a second, and each that fails doubles the wait, up to half a minute: a failover is over
+within seconds, and nobody should wait half a minute more for it, while a long outage costs one slow call in half a
+minute. `purgatory` has the same states, but always waits the whole time, lets any number of calls through while half
+open, lets calls that began before a change of state decide about the next one, and goes by the wall clock.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ logger = logging.getLogger("tidemark.breaker")
 T = TypeVar("T")
 
 FAILURES = 5
+FIRST_OPEN_S = 1.0
 OPEN_S = 30.0
 
 
@@ -35,7 +38,8 @@ class Breaker:
     """Stands before one dependency, in one event loop. ``counts_against`` are the errors that are failures of it.
 
     Any other error is an answer: it shows that the dependency is there. A call that is cancelled shows nothing.
-    ``clock`` is monotonic seconds. Counts ``<name>_open``, ``<name>_half_open``, ``<name>_closed`` and
+    Once open it waits for ``first_open_s``, twice as long after each try that fails, ``open_s`` at most. ``clock`` is
+    monotonic seconds. Counts ``<name>_open``, ``<name>_half_open``, ``<name>_closed`` and
     ``<name>_refused``.
     """
 
@@ -46,6 +50,7 @@ class Breaker:
         *,
         counts_against: type[Exception],
         failures: int = FAILURES,
+        first_open_s: float = FIRST_OPEN_S,
         open_s: float = OPEN_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,11 +58,13 @@ class Breaker:
         self._counts = counts
         self._counts_against = counts_against
         self._failures = failures
+        self._first_open_s = min(first_open_s, open_s)
         self._open_s = open_s
         self._clock = clock
         self._state = State.CLOSED
         self._failed = 0
-        self._opened_at = 0.0
+        self._wait_s = self._first_open_s
+        self._try_at = 0.0
         # Goes up with each change of state: a call says nothing about a state that it did not begin in.
         self._epoch = 0
 
@@ -70,6 +77,10 @@ class Breaker:
     def is_failing(self) -> bool:
         """Whether the last call that showed anything was a failure."""
         return self._failed > 0
+
+    def hear_of_life(self) -> None:
+        """Let the next call try at once: something else has just had an answer of the dependency."""
+        self._try_at = self._clock()
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work and return its result. Raises CircuitOpenError without doing it, and whatever it raises."""
@@ -94,7 +105,7 @@ class Breaker:
         return result
 
     def _admit(self) -> int:
-        if self._state is State.OPEN and self._clock() - self._opened_at >= self._open_s:
+        if self._state is State.OPEN and self._clock() >= self._try_at:
             self._enter(State.HALF_OPEN)
         elif self._state is not State.CLOSED:
             self._counts.count(f"{self._name}_refused")
@@ -103,9 +114,14 @@ class Breaker:
 
     def _note_failure(self, error: Exception) -> None:
         self._failed += 1
-        if self._state is State.HALF_OPEN or self._failed >= self._failures:
-            self._opened_at = self._clock()
-            self._enter(State.OPEN, reason=str(error))
+        if self._state is State.HALF_OPEN:
+            self._wait_s = min(2 * self._wait_s, self._open_s)
+        elif self._failed < self._failures:
+            return
+        else:
+            self._wait_s = self._first_open_s
+        self._try_at = self._clock() + self._wait_s
+        self._enter(State.OPEN, reason=str(error))
 
     def _note_answer(self) -> None:
         self._failed = 0

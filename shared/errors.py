@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -187,6 +188,25 @@ class UnavailableError(TidemarkError):
     retry_after_s = 2
 
 
+class Trouble(StrEnum):
+    """What keeps the log from serving, as far as its words tell: each calls for another remedy."""
+
+    QUOTA = "quota"
+    """A limit of the plan is used up: requests, bandwidth, size."""
+    CREDENTIALS = "credentials"
+    """The token does not count any more, or does not allow the command."""
+    LOADING = "loading"
+    """The server has started and reads its data."""
+    READ_ONLY = "read_only"
+    """It is a replica now, or cannot write."""
+    NO_ANSWER = "no_answer"
+    """No connection, or no answer in time."""
+    UNREADABLE = "unreadable"
+    """Something answered, but not Redis."""
+    OTHER = "other"
+    """Words that are not known here."""
+
+
 class LogUnavailableError(UnavailableError):
     """The log cannot be reached now.
 
@@ -195,8 +215,12 @@ class LogUnavailableError(UnavailableError):
 
     code = "log_unavailable"
 
+    def __init__(self, detail: str, trouble: Trouble = Trouble.OTHER) -> None:
+        super().__init__(detail)
+        self.trouble = trouble
 
-class CircuitOpenError(UnavailableError):
+
+class CircuitOpenError(LogUnavailableError):
     """The log has failed several times in a row, and is left alone for a while."""
 
     code = "circuit_open"

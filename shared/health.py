@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from shared.errors import TidemarkError
-from shared.log import Log
 
 
-def healthz(log: Log) -> Route:
-    """Return the route: 200 when the log answers, 503 with its name when it does not."""
+class Checked(Protocol):
+    """Something that a function depends on."""
+
+    async def check(self) -> None:
+        """Raise a TidemarkError unless it answers."""
+
+
+def healthz(dependencies: Mapping[str, Checked]) -> Route:
+    """Return the route: 200 when every dependency answers, 503 with the names of those that do not."""
 
     async def endpoint(_request: Request) -> JSONResponse:
-        headers = {"Cache-Control": "no-store"}
-        try:
-            await log.check()
-        except TidemarkError as error:
-            body = {"status": "unavailable", "checks": {"log": error.code}}
-            return JSONResponse(body, status_code=503, headers=headers)
-        return JSONResponse({"status": "ok", "checks": {"log": "ok"}}, headers=headers)
+        told = await asyncio.gather(*(_told(dependency) for dependency in dependencies.values()))
+        checks = dict(zip(dependencies, told, strict=True))
+        well = all(word == "ok" for word in told)
+        return JSONResponse(
+            {"status": "ok" if well else "unavailable", "checks": checks},
+            status_code=200 if well else 503,
+            headers={"Cache-Control": "no-store"},
+        )
 
     return Route("/healthz", endpoint)
+
+
+async def _told(dependency: Checked) -> str:
+    try:
+        await dependency.check()
+    except TidemarkError as error:
+        return error.code
+    return "ok"

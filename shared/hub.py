@@ -78,6 +78,7 @@ class Counters:
     """What the hub has done since it began."""
 
     live_messages: int = 0
+    feeds_opened: int = 0
     reads: int = 0
     missed: int = 0
     fences: int = 0
@@ -209,6 +210,8 @@ class Hub:
 
     def feed_opened(self, topics: Iterable[str]) -> None:
         """Read what may have been missed while a feed was away."""
+        self.counters.feeds_opened += 1
+        self._log.hear_of_life()
         for name in topics:
             topic = self._topics.get(name)
             if topic is not None and topic.proven is not None:
@@ -229,6 +232,8 @@ class Hub:
                 self._repair(followed)
             return
         self._log.saw(entry.position)
+        if self._log.is_failing:
+            self._log.hear_of_life()
         if followed.late is not None and entry.position >= followed.late:
             followed.late = None
         if followed.proven is None or topic in self._dirty or topic in self._reading:
@@ -300,10 +305,10 @@ class Hub:
         # Processes that began together do not ask together.
         await asyncio.sleep(self._reconcile_s * random.uniform(0.2, 1.0))  # noqa: S311 - jitter, not a secret
         while True:
-            await self._reconcile()
+            await self.reconcile()
             await asyncio.sleep(self._reconcile_s)
 
-    async def _reconcile(self) -> None:
+    async def reconcile(self) -> None:
         """Ask the log whether its clock has moved, and if so read every topic."""
         self._forget_deserted(linger_s=LINGER_S)
         if not self._topics:

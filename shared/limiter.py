@@ -17,6 +17,7 @@ from upstash_ratelimit import FixedWindow, SlidingWindow
 from upstash_ratelimit.asyncio import Ratelimit
 from upstash_redis.asyncio import Redis
 
+from shared.breaker import Breaker, State
 from shared.coalesce import Coalescer
 from shared.counts import Counts
 from shared.errors import LogDefectError, LogUnavailableError
@@ -72,10 +73,12 @@ class Limiter:
         counts: Counts,
         *,
         sliding: bool = False,
+        breaker: Breaker | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._quota = quota
         self._counts = counts
+        self._breaker = breaker
         self._now = now
         self._denied = DenyCache()
         algorithm = SlidingWindow if sliding else FixedWindow
@@ -98,8 +101,12 @@ class Limiter:
     async def spend(self, subject: str, *, within_s: float = PATIENCE_S) -> Verdict | None:
         """Count one request of a subject; return what Redis says, or None if that is not known in time.
 
-        Never raises. A subject that is over its quota is remembered for `refuse_known`.
+        Never raises. A subject that is over its quota is remembered for `refuse_known`. While the log's ``breaker``
+        is not closed nobody is asked: whether Redis is back is not found out at the cost of a limit.
         """
+        if self._breaker is not None and self._breaker.state is not State.CLOSED:
+            self._counts.count("limiter_failed_open")
+            return None
         try:
             async with asyncio.timeout(within_s):
                 answer = await self._ratelimit.limit(digest(subject))

@@ -12,9 +12,11 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
+from shared.breaker import Breaker
 from shared.coalesce import Coalescer
 from shared.entry import FORMAT, READABLE_FORMATS, Entry, Gap, Reading, TopicRead
 from shared.errors import BadCursorError, CursorAheadError, LogDefectError, LogUnavailableError, TokenRevokedError
@@ -90,11 +92,17 @@ class _Query:
 
 
 class Log:
-    """The log of one stage, behind an Upstash client."""
+    """The log of one stage, behind an Upstash client and, where one is given, a circuit breaker.
 
-    def __init__(self, upstash: Upstash, keys: Keys, retention: Retention, *, now_ms: str = "") -> None:
+    While the breaker is open every operation raises CircuitOpenError, a LogUnavailableError, at once.
+    """
+
+    def __init__(
+        self, upstash: Upstash, keys: Keys, retention: Retention, *, breaker: Breaker | None = None, now_ms: str = ""
+    ) -> None:
         """``now_ms`` replaces the server's time in every script; it is for tests."""
         self._upstash = upstash
+        self._breaker = breaker
         self._keys = keys
         self._retention = retention
         self._now_ms = now_ms
@@ -102,6 +110,16 @@ class Log:
         self._reads = Coalescer(
             self._read_together, parallel=_PARALLEL_READS, weight=lambda query: query.weight, most=MAX_READ_TOPICS
         )
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last operation that showed anything has failed."""
+        return self._breaker is not None and self._breaker.is_failing
+
+    def hear_of_life(self) -> None:
+        """Note that Redis has answered elsewhere (on the live feed): an open breaker lets the next call try."""
+        if self._breaker is not None:
+            self._breaker.hear_of_life()
 
     def saw(self, position: Position) -> None:
         """Note a position that this log gave out, learned elsewhere (from the live feed)."""
@@ -215,7 +233,7 @@ class Log:
 
     async def revoke(self, user: str) -> Revocation:
         """Let no token count any more that this user has now. Raises LogUnavailableError or LogDefectError."""
-        moment = await self._upstash.execute(
+        moment = await self._execute(
             ["EVAL", script("revoke"), 1, self._keys.revoked, digest(user), self._now_ms, KEEP_REVOCATIONS_MS],
             timeout_s=READ_TIMEOUT_S,
         )
@@ -253,7 +271,7 @@ class Log:
 
     async def acked(self, user: str, client: str) -> Position | None:
         """Return the cursor that a client has acknowledged, if one is kept."""
-        kept = await self._upstash.execute(["GET", self._keys.ack(user, client)], timeout_s=READ_TIMEOUT_S)
+        kept = await self._execute(["GET", self._keys.ack(user, client)], timeout_s=READ_TIMEOUT_S)
         with _readable("GET"):
             return None if kept is None else Position.parse(kept)
 
@@ -278,7 +296,12 @@ class Log:
         await self._upstash.ping(timeout_s=timeout_s)
 
     async def _run(self, name: str, keys: Sequence[str], args: Sequence[str | int], *, timeout_s: float) -> Any:
-        return await self._upstash.execute(["EVAL", script(name), len(keys), *keys, *args], timeout_s=timeout_s)
+        return await self._execute(["EVAL", script(name), len(keys), *keys, *args], timeout_s=timeout_s)
+
+    async def _execute(self, command: Sequence[str | int], *, timeout_s: float) -> Any:
+        if self._breaker is None:
+            return await self._upstash.execute(command, timeout_s=timeout_s)
+        return await self._breaker.call(partial(self._upstash.execute, command, timeout_s=timeout_s))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ _MIN_DEDUPE_S = 3600
 _MIN_BYPASS_SECRET = 32
 _MOST_A_MINUTE = 100_000_000
 GOOGLE_JWKS_URL = "https://www.googleapis.com/oauth2/v3/certs"
+#: AWS's limit for the delay of a message.
+MOST_DELAY_S = 900
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -28,15 +30,45 @@ class Function(Enum):
     WEBHOOK = "webhook"
     STREAM = "stream"
     REPLAY = "replay"
+    DELIVER = "deliver"
+    DRILL = "drill"
     LOCAL = "local"
 
     @property
     def _serves_clients(self) -> bool:
-        return self is not Function.WEBHOOK
+        return self in (Function.STREAM, Function.REPLAY, Function.LOCAL)
 
     @property
     def _takes_pushes(self) -> bool:
         return self in (Function.WEBHOOK, Function.LOCAL)
+
+    @property
+    def _uses_queues(self) -> bool:
+        return self in (Function.WEBHOOK, Function.DELIVER, Function.DRILL, Function.LOCAL)
+
+
+@dataclass(frozen=True, slots=True)
+class AwsAccess:
+    """Whose requests to AWS are, and in which region. Lambda puts all of it into a function's environment."""
+
+    region: str
+    key_id: str
+    secret: str
+    session_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Where pushes wait while the log is away (``delivery``), and where those end that cannot be delivered.
+
+    With ``confirm_s`` every push is appended a second time after so many seconds, by way of ``confirmation``.
+    """
+
+    access: AwsAccess
+    delivery: str
+    dead_letters: str
+    confirmation: str | None
+    confirm_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +92,9 @@ class Settings:
     dedupe_s: int
     push_auth: PushAuth | None
     """None where pushes are taken without a token, and in functions that take none."""
+    queues: Queues | None
+    """None where there are none, which is refused inside Lambda, and in functions that use none."""
+    breaker_s: int
     push_limit: int
     verified_limit: int
     client_limit: int
@@ -91,6 +126,9 @@ class Settings:
             topic_max_events=reader.number("TIDEMARK_TOPIC_MAX_EVENTS", 1000, 1, 1_000_000),
             dedupe_s=reader.number("TIDEMARK_DEDUPE_S", max(retention_s, _MIN_DEDUPE_S), _MIN_DEDUPE_S, 31_536_000),
             push_auth=reader.push_auth() if function._takes_pushes else None,  # noqa: SLF001
+            queues=reader.queues(required=function is Function.DELIVER) if function._uses_queues else None,  # noqa: SLF001
+            # Where nobody waits for an answer, an earlier try costs nothing.
+            breaker_s=reader.number("TIDEMARK_BREAKER_S", 5 if function is Function.DELIVER else 30, 1, 300),
             push_limit=reader.number("TIDEMARK_PUSH_LIMIT", 100, 1, _MOST_A_MINUTE),
             verified_limit=reader.number("TIDEMARK_VERIFIED_LIMIT", 60_000, 1, _MOST_A_MINUTE),
             client_limit=reader.number("TIDEMARK_CLIENT_LIMIT", 1200, 1, _MOST_A_MINUTE),
@@ -151,6 +189,25 @@ def _push_audience(value: str) -> str | None:
 def _service_account(value: str) -> str | None:
     good = re.fullmatch(r"[^@\s]+@[^@\s]+", value)
     return None if good else "must be the e-mail address of the push subscription's service account"
+
+
+def _queue_url(value: str) -> str | None:
+    good = _http_url(value) is None and len(urlsplit(value).path) > 1
+    return None if good else "must be the URL of an SQS queue"
+
+
+def _fifo_queue_url(value: str) -> str | None:
+    good = _queue_url(value) is None and value.endswith(".fifo")
+    return None if good else "must be the URL of an SQS FIFO queue: its name ends in .fifo"
+
+
+def _standard_queue_url(value: str) -> str | None:
+    good = _queue_url(value) is None and not value.endswith(".fifo")
+    return None if good else "must be the URL of an SQS standard queue, not a FIFO one"
+
+
+def _aws_word(value: str) -> str | None:
+    return None if re.fullmatch(r"[!-~]+", value, re.ASCII) else "must be set, as AWS gives it"
 
 
 def _is_origin(value: str) -> bool:
@@ -253,6 +310,27 @@ class _Reader:
             audience=self.text("TIDEMARK_PUSH_AUDIENCE", _push_audience),
             service_account=self.text("TIDEMARK_PUSH_SERVICE_ACCOUNT", _service_account),
             jwks_url=self.text("TIDEMARK_PUSH_JWKS_URL", _key_url, GOOGLE_JWKS_URL),
+        )
+
+    def queues(self, *, required: bool) -> Queues | None:
+        names = ("TIDEMARK_QUEUE_URL", "TIDEMARK_DEAD_LETTER_URL")
+        confirm_s = self.number("TIDEMARK_CONFIRM_S", 0, 1, MOST_DELAY_S) or None
+        required = required or "AWS_LAMBDA_FUNCTION_NAME" in self._environ or confirm_s is not None
+        if not required and not any(self._environ.get(name) for name in names):
+            return None
+        return Queues(
+            access=AwsAccess(
+                region=self.text("AWS_REGION", _aws_word),
+                key_id=self.text("AWS_ACCESS_KEY_ID", _aws_word),
+                secret=self.text("AWS_SECRET_ACCESS_KEY", _aws_word),
+                session_token=self.optional("AWS_SESSION_TOKEN", _aws_word),
+            ),
+            delivery=self.text(names[0], _fifo_queue_url),
+            dead_letters=self.text(names[1], _standard_queue_url),
+            confirmation=self.text("TIDEMARK_CONFIRM_QUEUE_URL", _standard_queue_url)
+            if confirm_s is not None
+            else self.optional("TIDEMARK_CONFIRM_QUEUE_URL", _standard_queue_url),
+            confirm_s=confirm_s,
         )
 
     def finish(self) -> None:

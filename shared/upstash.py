@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ import httpx
 from upstash_redis.asyncio import Redis
 from upstash_redis.errors import UpstashError
 
-from shared.errors import LogDefectError, LogUnavailableError
+from shared.errors import LogDefectError, LogUnavailableError, Trouble
 from shared.http_pool import PooledTransport
 
 logger = logging.getLogger("tidemark.upstash")
@@ -42,6 +43,14 @@ _DEFECTS = (
     'ERR Command "',  # not allowed over REST
 )
 _OWN_CODE = "TIDEMARK "
+# What the rest says of itself, for whoever has to mend it. The words stand anywhere: an error inside a script comes
+# wrapped in Redis's words for that.
+_TROUBLES = (
+    (re.compile(r"\b(limit|quota|connections) exceeded\b|\bOOM\b"), Trouble.QUOTA),
+    (re.compile(r"\b(WRONGPASS|NOAUTH|NOPERM)\b"), Trouble.CREDENTIALS),
+    (re.compile(r"\b(LOADING|BUSY)\b"), Trouble.LOADING),
+    (re.compile(r"\b(READONLY|MASTERDOWN|NOREPLICAS|MISCONF)\b"), Trouble.READ_ONLY),
+)
 
 
 def translate(error: UpstashError) -> LogDefectError | LogUnavailableError:
@@ -49,7 +58,11 @@ def translate(error: UpstashError) -> LogDefectError | LogUnavailableError:
     text = str(error)
     if text.startswith(_DEFECTS) or _OWN_CODE in text or "WRONGTYPE" in text:
         return LogDefectError(text)
-    return LogUnavailableError(text)
+    return LogUnavailableError(text, next((kind for words, kind in _TROUBLES if words.search(text)), Trouble.OTHER))
+
+
+def _late(timeout_s: float) -> LogUnavailableError:
+    return LogUnavailableError(f"Redis did not answer within {timeout_s:g} s", Trouble.NO_ANSWER)
 
 
 class Upstash:
@@ -105,7 +118,7 @@ class Upstash:
                     await asyncio.sleep(pause_s)
                     return await self._once(command)
         except TimeoutError:
-            raise LogUnavailableError(f"Redis did not answer within {timeout_s:g} s") from None
+            raise _late(timeout_s) from None
 
     async def execute_all(self, commands: Sequence[Sequence[str | int]], *, timeout_s: float) -> Sequence[Any]:
         """Run several commands in one request, not as one transaction, and return their results in order.
@@ -117,9 +130,11 @@ class Upstash:
                 await self._probe_if_idle()
                 results: Sequence[Any] = await self._translated(self._send_all(commands))
         except TimeoutError:
-            raise LogUnavailableError(f"Redis did not answer within {timeout_s:g} s") from None
+            raise _late(timeout_s) from None
         if len(results) != len(commands):
-            raise LogUnavailableError(f"Redis answered {len(commands)} commands with {len(results)} results")
+            raise LogUnavailableError(
+                f"Redis answered {len(commands)} commands with {len(results)} results", Trouble.UNREADABLE
+            )
         return results
 
     async def _send_all(self, commands: Sequence[Sequence[str | int]]) -> Sequence[Any]:
@@ -154,10 +169,12 @@ class Upstash:
         except UpstashError as error:
             raise translate(error) from error
         except httpx.HTTPError as error:
-            raise LogUnavailableError(f"{type(error).__name__}: {error}") from error
+            raise LogUnavailableError(f"{type(error).__name__}: {error}", Trouble.NO_ANSWER) from error
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
             # The library reads any body as an answer, whatever its status: a proxy's page, half a body.
-            raise LogUnavailableError(f"Redis answered with something unreadable ({type(error).__name__})") from error
+            raise LogUnavailableError(
+                f"Redis answered with something unreadable ({type(error).__name__})", Trouble.UNREADABLE
+            ) from error
 
     async def _probe_if_idle(self) -> None:
         if self._probing is None:

@@ -92,7 +92,7 @@ def build_app(deps: Deps) -> Starlette:
         [
             Route("/replay", replay, methods=["GET"]),
             Route("/ack", ack, methods=["POST"]),
-            healthz(deps.log),
+            healthz({"log": deps.log}),
         ],
         middleware=cors(deps.cors_origins),
         settle=[deps.verifier.settle, deps.replays.settle, deps.acks.settle, deps.log.settle],

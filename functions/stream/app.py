@@ -102,7 +102,7 @@ def build_app(deps: Deps) -> Starlette:
         await deps.hub.close()
 
     return application(
-        [Route("/events", events), healthz(deps.log)],
+        [Route("/events", events), healthz({"log": deps.log})],
         middleware=cors(deps.cors_origins),
         settle=[deps.verifier.settle],
         lifespan=lifespan,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,12 +19,14 @@ from functions.webhook.body import Body, check_size, read_body
 from shared.application import application
 from shared.bypass import HEADER as BYPASS_HEADER
 from shared.bypass import Bypass
-from shared.envelope import Notification, envelope_of
+from shared.delivery import RawPush
+from shared.delivery_queue import DeliveryQueue
+from shared.envelope import Notification
 from shared.errors import PushForbiddenError, TokenError
-from shared.health import healthz
+from shared.health import Checked, healthz
+from shared.intake import Intake
 from shared.limiter import PATIENCE_S, Limiter
 from shared.log import APPEND_TIMEOUT_S, Log
-from shared.parking import Parking, Unreadable
 from shared.push import UnreadablePushError, parse_push, rfc3339
 from shared.push_auth import PushVerifier
 from shared.source_ip import Network, source_ip
@@ -38,6 +40,16 @@ T = TypeVar("T")
 ANSWER_S = 2.8
 
 
+class Grave(Protocol):
+    """Keeps pushes that can never be read."""
+
+    async def park(self, push: RawPush, *, reason: str, received_at: str, timeout_s: float) -> None:
+        """Keep one; raises an UnavailableError when it is not known to be kept."""
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way that nobody waits for."""
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -46,12 +58,15 @@ def _utc_now() -> datetime:
 class Deps:
     """What the webhook function needs.
 
+    ``queue`` is None where pushes are refused while the log is away: never inside Lambda.
     ``verifier`` is None where pushes are taken without a token: never inside Lambda. ``unverified`` limits by
     address what does not verify, ``verified`` limits by subscription what does.
     """
 
     log: Log
-    parking: Parking
+    queue: DeliveryQueue | None
+    intake: Intake
+    unreadable: Grave
     verifier: PushVerifier | None
     unverified: Limiter
     verified: Limiter
@@ -62,10 +77,12 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        settings = basis.settings
+        settings, queue = basis.settings, basis.delivery_queue()
         return cls(
             log=basis.log,
-            parking=Parking(basis.upstash, basis.keys),
+            queue=queue,
+            intake=Intake(basis.log, basis.counts, queue=queue, confirmation=basis.confirmation()),
+            unreadable=basis.unreadable(),
             verifier=basis.push_verifier(),
             unverified=basis.limiter(
                 "unverified", settings.push_limit, "requests that do not verify, from one address", sliding=True
@@ -88,18 +105,21 @@ def build_app(deps: Deps) -> Starlette:
         if isinstance(note, str):
             work, subscription = partial(_reject, deps, request, body, note, began), ""
         else:
-            work, subscription = partial(_append, deps, note, began), note.subscription
+            work, subscription = partial(_take, deps, note, began), note.subscription
         if unlimited:
             return _answer(await work())
         return _answer(await _beside(deps.verified, subscription, began, work))
 
+    checks: dict[str, Checked] = {"log": deps.log} if deps.queue is None else {"log": deps.log, "queue": deps.queue}
     return application(
-        [Route("/push", push, methods=["POST"]), healthz(deps.log)],
+        [Route("/push", push, methods=["POST"]), healthz(checks)],
         settle=[
             *([] if deps.verifier is None else [deps.verifier.settle]),
             deps.unverified.settle,
             deps.verified.settle,
             deps.log.settle,
+            deps.intake.settle,
+            deps.unreadable.settle,
         ],
     )
 
@@ -149,37 +169,25 @@ def _parse(deps: Deps, request: Request, body: Body) -> Notification | str:
         return str(error)
 
 
-async def _append(deps: Deps, note: Notification, began: float) -> dict[str, str]:
-    appended = await deps.log.append(
-        topic=note.topic,
-        envelope=envelope_of(note),
-        subscription=note.subscription,
-        message_id=note.message_id,
-        timeout_s=_left_s(began),
-    )
-    return {"status": "duplicate" if appended.duplicate else "published", "id": str(appended.position)}
+async def _take(deps: Deps, note: Notification, began: float) -> dict[str, str]:
+    taken = await deps.intake.take(note, received_at=rfc3339(deps.now()), until=began + ANSWER_S)
+    if taken.position is None:
+        return {"status": "queued"}
+    return {"status": "duplicate" if taken.duplicate else "published", "id": str(taken.position)}
 
 
 async def _reject(deps: Deps, request: Request, body: Body, reason: str, began: float) -> dict[str, str]:
     """Acknowledge a push that can never be read, once it is parked: a refusal would slow down every mailbox."""
-    await deps.parking.park(
-        Unreadable(
-            reason=reason,
-            received_at=rfc3339(deps.now()),
-            size=body.size,
-            sha256=body.sha256,
-            head=body.kept,
-            pubsub={name: value for name, value in request.headers.items() if name.startswith("x-goog-pubsub-")},
-        ),
-        timeout_s=_left_s(began),
+    pubsub = {name: value for name, value in request.headers.items() if name.startswith("x-goog-pubsub-")}
+    left_s = began + ANSWER_S - asyncio.get_running_loop().time()
+    await deps.unreadable.park(
+        RawPush(body.size, body.sha256, body.kept, pubsub),
+        reason=reason,
+        received_at=rfc3339(deps.now()),
+        timeout_s=min(APPEND_TIMEOUT_S, left_s),
     )
     logger.warning("push rejected and parked", extra={"reason": reason, "size": body.size})
     return {"status": "rejected", "reason": reason}
-
-
-def _left_s(began: float) -> float:
-    """Return how long Redis may take: when Google's keys had to be fetched first, less is left for it."""
-    return min(APPEND_TIMEOUT_S, began + ANSWER_S - asyncio.get_running_loop().time())
 
 
 def _answer(content: dict[str, str]) -> JSONResponse:

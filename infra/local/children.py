@@ -26,7 +26,7 @@ class ChildError(Exception):
     """A child process could not be started, or did not become ready."""
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask the kernel to end this child when its supervisor is gone, however that went (Linux only)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -102,7 +102,7 @@ class Child:
                     pass_fds=tuple(self.spec.pass_fds),
                     # Ctrl-C in a terminal reaches the supervisor alone, which ends the children in order.
                     start_new_session=True,
-                    preexec_fn=partial(_die_with, os.getpid()),
+                    preexec_fn=partial(die_with, os.getpid()),
                 )
             except OSError as error:
                 raise ChildError(f"{self.spec.name} cannot be started: {error}") from error

@@ -118,10 +118,16 @@ class DataDir:
             yield
 
     def note_running(
-        self, url: str, processes: Mapping[str, int], gateway_url: str, *, push_auth: str = "on"
+        self, url: str, processes: Mapping[str, int], gateway_url: str, queue_url: str, *, push_auth: str = "on"
     ) -> None:
         """Say where the stack runs, as which processes (name to process id), and whether it verifies pushes."""
-        noted = {"url": url, "gateway_url": gateway_url, "push_auth": push_auth, "processes": dict(processes)}
+        noted = {
+            "url": url,
+            "gateway_url": gateway_url,
+            "queue_url": queue_url,
+            "push_auth": push_auth,
+            "processes": dict(processes),
+        }
         self._write(self.path / "stack.json", json.dumps(noted))
 
     def note_stopped(self) -> None:

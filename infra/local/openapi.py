@@ -33,6 +33,7 @@ _TOKENS: Errors = (
 )
 _TOPICS: Errors = (errors.BadTopicError, errors.TooManyTopicsError, errors.TopicRequiredError)
 _CURSORS: Errors = (errors.BadCursorError, errors.BadClientError)
+_AWAY: Errors = (errors.LogUnavailableError, errors.CircuitOpenError)
 _PUSHES: Errors = (
     errors.TokenMissingError,
     errors.TokenError,
@@ -41,7 +42,8 @@ _PUSHES: Errors = (
     errors.PushForbiddenError,
     errors.BodyTooLargeError,
     errors.RateLimitedError,
-    errors.LogUnavailableError,
+    *_AWAY,
+    errors.QueueUnavailableError,
 )
 
 
@@ -117,10 +119,11 @@ def _push() -> Json:
         },
         "responses": {
             "200": _json(
-                "The push is in the log, or kept because it can never be read.",
+                "The push is in the log, in the queue before it, or kept because it can never be read.",
                 {
                     "oneOf": [
                         _closed(status={"enum": ["published", "duplicate"]}, id="Position"),
+                        _closed(status={"const": "queued"}),
                         _closed(status={"const": "rejected"}, reason={"type": "string"}),
                     ]
                 },
@@ -149,7 +152,7 @@ def _events() -> Json:
                 "description": "The stream, or a `bye` that says when to come back.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
-            **_problems(_ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (errors.LogUnavailableError, errors.ProcessFullError)),
+            **_problems(_ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (*_AWAY, errors.ProcessFullError)),
         },
     }
 
@@ -181,7 +184,7 @@ def _replay() -> Json:
         ],
         "responses": {
             "200": _json("The page, in rising positions.", page),
-            **_problems(_ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (errors.BadNumberError, errors.LogUnavailableError)),
+            **_problems(_ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (errors.BadNumberError, *_AWAY)),
         },
     }
 
@@ -204,7 +207,7 @@ def _ack() -> Json:
                 _ANYWHERE,
                 _TOKENS,
                 _CURSORS,
-                (errors.BadBodyError, errors.BodyTooLargeError, errors.CursorAheadError, errors.LogUnavailableError),
+                (errors.BadBodyError, errors.BodyTooLargeError, errors.CursorAheadError, *_AWAY),
             ),
         },
     }

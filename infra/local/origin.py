@@ -85,6 +85,7 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
     kid, key = next(iter(basis.settings.token_keys.items()))
     transport = httpx.ASGITransport(app=push)
     ids = history_ids()
+    queue = basis.delivery_queue()
 
     async def index(_request: Request) -> FileResponse:
         return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)
@@ -138,7 +139,7 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
             Mount("/page", StaticFiles(directory=_PAGE)),
             Route("/dev/token", _from_page_only(token), methods=["POST"]),
             Route("/dev/mail", _from_page_only(mail), methods=["POST"]),
-            healthz(basis.log),
+            healthz({"log": basis.log, **({} if queue is None else {"queue": queue})}),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""The local stack as processes: Redis, the gateway, the origin."""
+"""The local stack as processes: Redis, the gateway, the queues, the origin, deliver."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from infra.local.children import FIRST_PAUSE_S, Child, ChildError, Children, Chi
 from infra.local.data_dir import DataDir
 from infra.local.ha import HighAvailability
 from infra.local.push_signer import genuine_pushes
+from infra.local.queues import QUEUES, queue_access, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
 from infra.local.resp import RedisAddress, RespClient, RespConnectionError
 
@@ -61,7 +62,7 @@ async def answers(url: str, *, headers: Mapping[str, str] | None = None) -> None
 
 
 class Stack:
-    """Redis (unless an address of one is given), the gateway and the origin, on one data directory.
+    """Redis (unless an address of one is given) and every other part, on one data directory.
 
     With ``ha`` there are two Redis and three Sentinels; ``replica_lag_s`` makes one lag behind the other.
     """
@@ -93,6 +94,7 @@ class Stack:
         self._up = False
         self.url = f"http://{HOST}:{self._listening.getsockname()[1]}"
         self.gateway_url = f"http://{HOST}:{free_port()}"
+        self.queue_url = f"http://{HOST}:{free_port()}"
 
     async def start(self) -> None:
         """Start every part; returns when the origin serves. Raises ChildError."""
@@ -104,7 +106,9 @@ class Stack:
             redis_url = self._redis_url
             await self._check_redis(redis_url)
         await self._start_gateway(redis_url)
+        await self._start_queues()
         await self._start_origin()
+        await self._start_deliver()
         self._up = True
         self._note()
 
@@ -141,13 +145,36 @@ class Stack:
         headers = {"Authorization": f"Bearer {token}"}
         await self._start("gateway", argv, {"TIDEMARK_GATEWAY_TOKEN": token}, lambda: answers(ping, headers=headers))
 
+    async def _start_queues(self) -> None:
+        port = self.queue_url.rpartition(":")[2]
+        file = str(self._data_dir.make("queues") / "queues.sqlite")
+        argv = [sys.executable, "-m", "infra.local.queue_server", "--port", port, "--data", file]
+        for name in QUEUES:
+            argv += ["--queue", name]
+        await self._start(
+            "queues", argv, queue_access(self._gateway_token), lambda: answers(f"{self.queue_url}/healthz")
+        )
+
+    def _backends(self) -> dict[str, str]:
+        """Return what tells a function where the log and the queues are."""
+        return {
+            "UPSTASH_REDIS_REST_URL": self.gateway_url,
+            "UPSTASH_REDIS_REST_TOKEN": self._gateway_token,
+            **queue_settings(self.queue_url, self._gateway_token),
+        }
+
+    async def _start_deliver(self) -> None:
+        async def ready() -> None:
+            """Return at once: it serves nobody."""
+
+        await self._start("deliver", [sys.executable, "-m", "infra.local.event_source"], self._backends(), ready)
+
     async def _start_origin(self) -> None:
         descriptor = self._listening.fileno()
         key_file = str(self._data_dir.push_key_file)
         argv = [sys.executable, "-m", "infra.local.origin", "--fd", str(descriptor), "--push-key", key_file]
         env = {
-            "UPSTASH_REDIS_REST_URL": self.gateway_url,
-            "UPSTASH_REDIS_REST_TOKEN": self._gateway_token,
+            **self._backends(),
             "TIDEMARK_TOKEN_KEYS": ",".join(f"{kid}:{key}" for kid, key in self._token_keys.items()),
             "TIDEMARK_PUSH_AUTH": self._push_auth,
             **genuine_pushes(self.url, self._environ),
@@ -176,4 +203,6 @@ class Stack:
 
     def _note(self) -> None:
         if self._up:
-            self._data_dir.note_running(self.url, self._children.pids, self.gateway_url, push_auth=self._push_auth)
+            self._data_dir.note_running(
+                self.url, self._children.pids, self.gateway_url, self.queue_url, push_auth=self._push_auth
+            )

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from infra.chaos.part import Part, answers, steady_port
 from infra.local.mail import push_body
 from shared.keys import Keys, digest
 from shared.log import KEEP_REVOCATIONS_MS
@@ -77,7 +78,6 @@ from tests.support.lambda_events import (
     redis_command,
 )
 from tests.support.log_rig import own_stage
-from tests.support.stack import Part, answers, steady_port
 
 # -- what is attacked
 
@@ -167,7 +167,7 @@ def site(gateway: GatewayProcess, tmp_path_factory: pytest.TempPathFactory) -> I
             return Part(name, port, whole, environment=place, log=directory / f"{name}.log", ready=answers)
 
         events = part("stream", "sh", str(ROOT / "functions" / "stream" / "run.sh"))
-        over_http = part("replay", sys.executable, "-m", "tests.support.serve")
+        over_http = part("replay", sys.executable, "-m", "infra.local.serve")
 
         async def start() -> None:
             await asyncio.gather(events.start(), over_http.start())

@@ -23,6 +23,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
+from infra.chaos.event_stream import EventStreamReader
 from shared import jwks, sse
 from shared.bypass import Bypass
 from shared.claims import header_of
@@ -65,7 +66,6 @@ from shared.tokens import MAX_LIFE_S, MAX_SUBJECT, Grant, TokenVerifier, mint
 from shared.topic import MAX_TOPICS_PER_REQUEST, check_topic, check_topics
 from shared.upstash import Upstash
 from tests.support.client_attacks import hmac_token
-from tests.support.event_stream import EventStreamReader
 from tests.support.fuzzing import fuzz
 from tests.support.signing import PUSH_ACCOUNT, PUSH_AUDIENCE, Issuer, b64, push_claims
 

@@ -20,15 +20,12 @@ import uvicorn
 
 from functions.stream import session
 from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
+from infra.chaos.event_stream import EventStreamReader, Frame
 from infra.local.mail import push_body
-from shared.counts import Counts
-from shared.keys import Keys
-from shared.log import Log
 from shared.position import Position
 from shared.settings import Function, Settings
 from shared.start import Basis
 from shared.tokens import mint
-from tests.support.event_stream import EventStreamReader, Frame
 from tests.support.faulty_gateway import cheap_tls, plain_upstash
 from tests.support.gateway import NO_TLS, Gateway, eventually, free_port
 from tests.support.lambda_events import KID, TOKEN_KEY, LambdaFunction, deployed, environment
@@ -47,13 +44,11 @@ class StreamServer:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         settings = Settings.of(environ, Function.STREAM)
-        keys = Keys(settings.stage)
         with cheap_tls():
             self._upstash = plain_upstash(
                 settings.redis_url, settings.redis_token, max_connections=REQUEST_CONNECTIONS
             )
-            log = Log(self._upstash, keys, settings.retention)
-            self.deps = Deps.of(Basis(settings, keys, self._upstash, log, Counts()))
+            self.deps = Deps.of(Basis.of(settings, upstash=self._upstash))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._loop = asyncio.new_event_loop()

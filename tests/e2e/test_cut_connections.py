@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from infra.chaos.pushes import traffic
 from tests.support.cutting_proxy import seeded
 from tests.support.delaying_proxy import Delay
 from tests.support.delivery import Delivery
-from tests.support.pubsub_sender import traffic
 from tests.support.recorder import live_resumes
 
 logger = logging.getLogger(__name__)

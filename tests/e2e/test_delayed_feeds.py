@@ -9,10 +9,10 @@ import re
 
 import pytest
 
+from infra.chaos.pushes import traffic
 from tests.support.cutting_proxy import seeded
 from tests.support.delaying_proxy import Delay
 from tests.support.delivery import Delivery
-from tests.support.pubsub_sender import traffic
 from tests.support.recorder import Recorder, missing
 
 logger = logging.getLogger(__name__)

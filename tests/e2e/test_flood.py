@@ -11,6 +11,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from infra.chaos.origin import Origin
+from infra.chaos.part import Part, answers, steady_port
+from infra.chaos.poster import Poster
+from infra.local.loopback import HOST
 from infra.local.mail import push_body
 from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT, PushSigner, new_key
 from shared.keys import Keys
@@ -18,9 +22,6 @@ from tests.support.client_attacks import published
 from tests.support.gateway import GatewayProcess, RedisServer
 from tests.support.lambda_events import environment, process_environment, redis_command
 from tests.support.log_rig import own_stage
-from tests.support.loopback import HOST
-from tests.support.poster import Poster
-from tests.support.stack import Part, answers, steady_port
 from tests.support.waiting import until
 
 BOX = "ann@example.com"
@@ -106,7 +107,7 @@ def _webhook(gateway: GatewayProcess, stage: str, key_set: str, directory: Path)
         TIDEMARK_PUSH_JWKS_URL=key_set,
         TIDEMARK_PUSH_LIMIT=str(LIMIT),
     )
-    argv = [sys.executable, "-m", "tests.support.serve", "--port", str(port), "webhook"]
+    argv = [sys.executable, "-m", "infra.local.serve", "--port", str(port), "webhook"]
     environ = {**process_environment(settings), "PATH": os.environ.get("PATH", "")}
     return Part("webhook", port, argv, environment=environ, log=directory / "webhook.log", ready=answers)
 
@@ -121,13 +122,13 @@ async def _flood(port: int, signer: PushSigner) -> Counter[int]:
         {"Authorization": forged},
         {"Authorization": forged, "X-Forwarded-For": "66.102.0.1"},
     ]
-    posters = [Poster(port, headers) for headers in strangers]
+    posters = [Poster(Origin.local(port), headers) for headers in strangers]
     statuses: Counter[int] = Counter()
 
     async def connection(first: int) -> None:
         for number in range(first, FLOOD, AT_ONCE):
             poster = posters[number % len(posters)]
-            status, _ = await poster.post("/push", push_body(BOX, number, f"flood-{number}"), timeout_s=TIMEOUT_S)
+            status, *_ = await poster.post("/push", push_body(BOX, number, f"flood-{number}"), timeout_s=TIMEOUT_S)
             statuses[status] += 1
 
     try:
@@ -140,12 +141,12 @@ async def _flood(port: int, signer: PushSigner) -> Counter[int]:
 
 async def _push(port: int, signer: PushSigner) -> list[Any]:
     """Send genuine pushes all the while; return their answers."""
-    poster = Poster(port, signer.authorization())
+    poster = Poster(Origin.local(port), signer.authorization())
     told = []
     try:
         for number in range(GENUINE):
             body = push_body(BOX, 4711 + number, f"genuine-{number}")
-            status, answer = await poster.post("/push", body, timeout_s=TIMEOUT_S)
+            status, answer, _ = await poster.post("/push", body, timeout_s=TIMEOUT_S)
             told.append(answer)
             assert status == 200, answer
     finally:

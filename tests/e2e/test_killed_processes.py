@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.chaos.part import Part
+from infra.chaos.pushes import traffic
 from tests.support.cutting_proxy import seeded
 from tests.support.delivery import Delivery
-from tests.support.pubsub_sender import traffic
-from tests.support.stack import Part
 from tests.support.waiting import until
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 
+from infra.chaos.origin import Origin
+from infra.chaos.pushes import traffic
 from shared.tokens import mint
 from tests.support.gateway import NO_TLS
-from tests.support.pubsub_sender import Sender, traffic
+from tests.support.pubsub_sender import Sender
 from tests.support.recorder import Recorder, faults, following, missing
 from tests.support.stack import KID, TOKEN_KEY, Stack
 from tests.support.waiting import until
@@ -46,7 +48,7 @@ async def test_while_redis_is_away_open_streams_stay_new_ones_are_told_to_come_b
         httpx.AsyncClient(timeout=15, verify=NO_TLS, trust_env=False) as http,
     ):
         for client in (steady, returning, newcomer):
-            client.port = stack.stream.port
+            client.origin = Origin.local(stack.stream.port)
         async with following(steady):
             async with following(returning):
                 await sender.send(pushes[:2], per_s=100)

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
+from infra.chaos.part import Part
+from infra.chaos.pushes import Push, traffic
 from infra.local.gateway import TOKEN_VARIABLE
-from tests.support.pubsub_sender import Push, Sender, traffic
+from tests.support.pubsub_sender import Sender
 from tests.support.recorder import Recorder, faults, following, missing
-from tests.support.stack import KID, TOKEN_KEY, Part, Stack
+from tests.support.stack import KID, TOKEN_KEY, Stack
 from tests.support.waiting import until
 
 BOX = "ann@example.com"

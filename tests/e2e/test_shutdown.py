@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 
-from tests.support.pubsub_sender import Push, Sender, traffic
+from infra.chaos.pushes import Push, traffic
+from tests.support.pubsub_sender import Sender
 from tests.support.recorder import Recorder, faults, following, missing
 from tests.support.stack import Stack
 from tests.support.waiting import until

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.chaos.pushes import Push, traffic
 from tests.support.delaying_proxy import DelayingProxy
-from tests.support.pubsub_sender import Push, Sender, traffic
+from tests.support.pubsub_sender import Sender
 from tests.support.recorder import Recorder, faults, following
 from tests.support.stack import Stack
 from tests.support.waiting import until

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
+from infra.chaos.pushes import Key, Push, traffic
 from shared.position import Position
 from tests.support.delaying_proxy import Delay, DelayingProxy
-from tests.support.pubsub_sender import Push, Sender, traffic
-from tests.support.recorder import Key, Recorder, faults, following, missing
+from tests.support.pubsub_sender import Sender
+from tests.support.recorder import Recorder, faults, following, missing
 from tests.support.stack import Stack
 from tests.support.waiting import until
 

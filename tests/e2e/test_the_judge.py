@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from infra.chaos.event_stream import EventStreamReader, Frame
+from infra.chaos.pushes import Key
+from infra.chaos.stream_client import Arrival, Connection
 from shared.position import Position
-from tests.support.event_stream import EventStreamReader, Frame
-from tests.support.recorder import Arrival, Connection, Key, Recorder, faults
+from tests.support.recorder import Recorder, faults
 
 TOPIC = "gmail:ann@example.com"
 EXPECTED: dict[Key, str | None] = {("s", "m1"): "1-0", ("s", "m2"): "2-0", ("s", "m3"): None}

@@ -22,16 +22,13 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from shared.counts import Counts
-from shared.keys import Keys
-from shared.log import Log
+from infra.chaos.event_stream import EventStreamReader
+from infra.local.loopback import HOST
 from shared.settings import Function, Settings
 from shared.start import Basis
-from tests.support.event_stream import EventStreamReader
 from tests.support.faulty_gateway import plain_upstash
 from tests.support.key_server import KeyServer
 from tests.support.lambda_events import Answer, LambdaFunction, Reachable, function_url_event, redis_command
-from tests.support.loopback import HOST
 from tests.support.signing import b64, given
 
 TIMEOUT_S = 10.0
@@ -169,9 +166,7 @@ def invoke_from(
 def basis_of(environ: Mapping[str, str], function: Function) -> Basis:
     """Build what a function is built from, in this process."""
     settings = Settings.of(environ, function)
-    keys = Keys(settings.stage)
-    upstash = plain_upstash(settings.redis_url, settings.redis_token)
-    return Basis(settings, keys, upstash, Log(upstash, keys, settings.retention), Counts())
+    return Basis.of(settings, upstash=plain_upstash(settings.redis_url, settings.redis_token))
 
 
 class HttpServer:

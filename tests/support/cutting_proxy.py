@@ -18,8 +18,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.event_stream import EventStreamReader
-from tests.support.loopback import HOST, shut
+from infra.chaos.event_stream import EventStreamReader
+from infra.local.loopback import HOST, shut
 
 _READ_BYTES = 65_536
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)

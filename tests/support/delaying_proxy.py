@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from tests.support.loopback import HOST, shut
+from infra.local.loopback import HOST, shut
 
 _READ_BYTES = 65_536
 

@@ -14,10 +14,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
+from infra.chaos.pushes import Key, Push
 from tests.support.cutting_proxy import CuttingProxy, Plan, never
 from tests.support.delaying_proxy import Delay, DelayingProxy
-from tests.support.pubsub_sender import Push, Sender
-from tests.support.recorder import Key, Recorder, faults, following, live_resumes, missing, resumes
+from tests.support.pubsub_sender import Sender
+from tests.support.recorder import Recorder, faults, following, live_resumes, missing, resumes
 from tests.support.stack import Stack
 from tests.support.waiting import until
 

@@ -24,7 +24,7 @@ from infra.local.resp import RespClient, RespConnectionError, SentinelPrimary, S
 from infra.local.resp.wire import packed
 from tests.support.gateway import redis_binary
 from tests.support.log_rig import Redis
-from tests.support.loopback import HOST, shut
+from infra.local.loopback import HOST, shut
 
 logger = logging.getLogger(__name__)
 TIMEOUT_S = 30.0

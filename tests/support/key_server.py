@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from tests.support.loopback import HOST, shut
+from infra.local.loopback import HOST, shut
 from tests.support.scripted_server import Connection
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.chaos.part import steady_port
+from infra.local.loopback import HOST
 from tests.support.gateway import NO_TLS, end, eventually
-from tests.support.loopback import HOST
-from tests.support.stack import steady_port
 
 JAR_VARIABLE = "TIDEMARK_PUBSUB_EMULATOR_JAR"
 _SDK_FOLDERS = ("/usr/lib/google-cloud-sdk", "/usr/share/google-cloud-sdk", "~/google-cloud-sdk")

@@ -1,75 +1,29 @@
-"""A client that follows a stream the way the contract says a client may, and records all that it was told.
-
-It shares no code with `infra.local.follow`: it reads the wire by itself, reconnects at once with the last ``id:``
-of a complete frame, and drops envelopes (source and id) that it has seen. What it recorded is judged by `faults`.
-"""
+"""A client of a stack of these tests, which records all that it was told; what it recorded is judged by `faults`."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import random
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 
+from infra.chaos.origin import Origin
+from infra.chaos.pushes import Key
+from infra.chaos.stream_client import Connection, StreamClient
 from shared.position import Position
 from shared.tokens import mint
-from tests.support.event_stream import EventStreamReader, Frame
-from tests.support.loopback import HOST, shut
 from tests.support.stack import BYPASS_SECRET, KID, TOKEN_KEY
 from tests.support.waiting import until
 
-#: What makes two deliveries the same event: CloudEvents' source and id.
-Key = tuple[str, str]
-
 _TOKEN_LIFE_S = 3600
-_READ_BYTES = 65_536
-#: What it waits after an attempt that brought nothing, s.
-_PAUSE_S = (0.05, 0.2)
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One event as it came, whether it was seen before or not. ``at`` is Unix seconds."""
-
-    key: Key
-    topic: str
-    position: Position
-    at: float
-
-
-@dataclass(slots=True)
-class Connection:
-    """One connection: what was asked, and all that came. Times are Unix seconds."""
-
-    cursor: str | None
-    asked_at: float
-    status: int | None = None
-    hello: dict[str, Any] | None = None
-    hello_at: float = 0.0
-    ids: list[Position] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
-    gaps: list[dict[str, Any]] = field(default_factory=list)
-    byes: list[dict[str, Any]] = field(default_factory=list)
-    retries: list[str] = field(default_factory=list)
-    heartbeats: int = 0
-    ended: bool = False
-    """Whether the body came to its proper end."""
-    inside_frame: bool = False
-    """Whether it broke off inside a frame."""
-    closed: bool = False
-
-
-class Recorder:
-    """Follows ``topics`` through a port for as long as `run` runs.
+class Recorder(StreamClient):
+    """Follows ``topics`` through a port for as long as `run` runs, and comes back at once, as no browser would.
 
     ``naive`` makes the mistake that the contract warns of: it resumes from the position of the last event it got.
-    ``obeys_retry`` makes it wait as a browser would, instead of coming back at once. ``key`` signs its token (kid and
-    secret).
+    ``obeys_retry`` makes it wait as a browser does. ``key`` signs its token (kid and secret).
     """
 
     def __init__(
@@ -84,125 +38,24 @@ class Recorder:
         start: str = "now",
         key: tuple[str, str] = (KID, TOKEN_KEY),
     ) -> None:
-        self.name = name
-        self.topics = tuple(topics)
-        self.connections: list[Connection] = []
-        self.events: dict[Key, Arrival] = {}
-        """The first arrival of each event."""
-        self.cursor = cursor
-        self.port = port
-        self.naive = naive
-        self._obeys_retry = obeys_retry
-        self._start = start
-        self._retry_ms = 2000
         kid, secret = key
-        self._token = mint(name, self.topics, kid=kid, key=secret, ttl_s=_TOKEN_LIFE_S, now=time.time())
+        super().__init__(
+            Origin.local(port),
+            topics,
+            name=name,
+            token=mint(name, topics, kid=kid, key=secret, ttl_s=_TOKEN_LIFE_S, now=time.time()),
+            # It comes back as often as the test's faults make it.
+            headers={"X-Tidemark-Bypass": BYPASS_SECRET},
+            obeys_retry=obeys_retry,
+            cursor=cursor,
+            start=start,
+        )
+        self.naive = naive
 
-    @property
-    def current(self) -> Connection:
-        """The connection that is open, or was last."""
-        return self.connections[-1]
-
-    @property
-    def greeted(self) -> bool:
-        """Whether it has a cursor to come back with."""
-        return self.cursor is not None
-
-    @property
-    def live(self) -> bool:
-        """Whether its connection is open and was greeted."""
-        return bool(self.connections) and self.current.hello is not None and not self.current.closed
-
-    @property
-    def gaps(self) -> list[dict[str, Any]]:
-        """Every gap that it was told of."""
-        return [gap for connection in self.connections for gap in connection.gaps]
-
-    @property
-    def byes(self) -> list[dict[str, Any]]:
-        """Every goodbye that it was told."""
-        return [bye for connection in self.connections for bye in connection.byes]
-
-    async def run(self) -> None:
-        """Follow, reconnecting, until cancelled or told not to come back."""
-        while True:
-            connection = await self.connect_once()
-            if any(not bye["reconnect"] for bye in connection.byes):
-                return
-            if self._obeys_retry:
-                await asyncio.sleep(self._retry_ms / 1000)
-            elif connection.hello is None:
-                await asyncio.sleep(random.uniform(*_PAUSE_S))
-
-    async def connect_once(self) -> Connection:
-        """Follow on one connection until it ends."""
-        connection = Connection(self.cursor, time.time())
-        self.connections.append(connection)
-        reader = EventStreamReader()
-        try:
-            bytes_in, bytes_out = await asyncio.open_connection(HOST, self.port)
-        except OSError:
-            connection.closed = True
-            return connection
-        try:
-            bytes_out.write(self._request())
-            while data := await bytes_in.read(_READ_BYTES):
-                for frame in reader.feed(data):
-                    self._take(connection, frame)
-        except OSError:
-            pass  # cut
-        finally:
-            connection.closed = True
-            connection.status = reader.status
-            connection.ended = reader.ended
-            connection.inside_frame = reader.inside_frame
-            await shut(bytes_out)
-        return connection
-
-    def _request(self) -> bytes:
-        query = [("topic", topic) for topic in self.topics] + [("client", self.name)]
-        query.append(("from", self._start) if self.cursor is None else ("last_event_id", self.cursor))
-        lines = [
-            f"GET /events?{urlencode(query)} HTTP/1.1",
-            f"Host: {HOST}:{self.port}",
-            "Accept: text/event-stream",
-            f"Authorization: Bearer {self._token}",
-            # It comes back as often as the test's faults make it, which no browser would.
-            f"X-Tidemark-Bypass: {BYPASS_SECRET}",
-        ]
-        return "\r\n".join([*lines, "", ""]).encode()
-
-    def _take(self, connection: Connection, frame: Frame) -> None:
-        if frame.id is not None:
-            connection.ids.append(Position.parse(frame.id))
-            self.cursor = frame.id
-        if frame.retry is not None:
-            connection.retries.append(frame.retry)
-            self._retry_ms = int(frame.retry)
-        if frame.data is None:
-            return
-        data = json.loads(frame.data)
-        match frame.name:
-            case "message":
-                self._take_event(connection, data)
-            case "tidemark.hello":
-                connection.hello, connection.hello_at = data, time.time()
-            case "tidemark.hb":
-                connection.heartbeats += 1
-            case "tidemark.gap":
-                connection.gaps.append(data)
-            case "tidemark.bye":
-                connection.byes.append(data)
-            case other:
-                raise ValueError(f"an event that the contract does not know: {other}")
-
-    def _take_event(self, connection: Connection, data: Mapping[str, Any]) -> None:
-        position = Position.parse(data["position"])
-        arrival = Arrival((data["source"], data["id"]), data["topic"], position, time.time())
-        connection.arrivals.append(arrival)
-        self.events.setdefault(arrival.key, arrival)
+    def took(self, envelope: Mapping[str, Any]) -> None:
+        """Resume from the last event, if it knows no better."""
         if self.naive:
-            self.cursor = data["position"]
+            self.cursor = envelope["position"]
 
 
 @contextlib.asynccontextmanager

@@ -12,105 +12,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import secrets
-import signal
-import socket
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
+from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, answers, steady_port
 from infra.local.gateway import TOKEN_VARIABLE
+from infra.local.loopback import HOST
 from infra.local.redis_server import server_argv, wait_ready
 from tests.support.delaying_proxy import DelayingProxy
-from tests.support.gateway import ROOT, end, redis_binary
-from tests.support.loopback import HOST
-from tests.support.waiting import POLL_S, until
+from tests.support.gateway import redis_binary
 
 KID = "e2e"
 TOKEN_KEY = "k" * 32
 BYPASS_SECRET = "b" * 32
-START_TIMEOUT_S = 30.0
-# Below the range from which the kernel takes the local ports of clients: while a part is away, a client that keeps
-# trying to reach it must not be given its port, nor connect to itself.
-_PORTS = range(20_000, 32_000)
-
-
-def steady_port() -> int:
-    """Give a free port that stays free while nobody listens on it."""
-    while True:
-        port = random.SystemRandom().choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        return port
-
-
-class Part:
-    """One process. ``ready`` returns when it serves."""
-
-    def __init__(
-        self,
-        name: str,
-        port: int,
-        argv: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        log: Path,
-        ready: Callable[[int], Awaitable[None]],
-    ) -> None:
-        self.name = name
-        self.port = port
-        self.url = f"http://{HOST}:{port}"
-        self._argv = argv
-        self._environment = environment
-        self._log = log
-        self._ready = ready
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self, **changed: str) -> None:
-        """Start it (again), with these changes to its environment from now on; return when it serves."""
-        self._environment = {**self._environment, **changed}
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - it is waited for and killed from anywhere
-                self._argv, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        ready = asyncio.ensure_future(self._ready(self.port))
-        try:
-            await until(lambda: ready.done() or self.gone, f"{self.name} serves", timeout_s=START_TIMEOUT_S)
-            if not ready.done():
-                raise RuntimeError(f"{self.name} ended at once: {self.log()}")
-            await ready
-        finally:
-            ready.cancel()
-
-    @property
-    def gone(self) -> bool:
-        """Whether the process has ended."""
-        return self._process is None or self._process.poll() is not None
-
-    def kill(self) -> None:
-        """Make it vanish, as a power cut would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-
-    def stop(self) -> None:
-        """End it for sure."""
-        if self._process is not None:
-            end(self._process)
-
-    def log(self) -> str:
-        """Give what it has printed."""
-        return self._log.read_text(encoding="utf-8", errors="replace")
 
 
 class Stack:
@@ -195,7 +111,7 @@ class Stack:
 
     def _function(self, name: str) -> Part:
         port = steady_port()
-        return self._part(name, port, _module("tests.support.serve", port, name))
+        return self._part(name, port, _module("infra.local.serve", port, name))
 
 
 def _module(name: str, port: int, *arguments: str) -> list[str]:
@@ -204,18 +120,3 @@ def _module(name: str, port: int, *arguments: str) -> list[str]:
 
 async def _redis_answers(port: int) -> None:
     await wait_ready(port, START_TIMEOUT_S)
-
-
-async def answers(port: int) -> None:
-    """Return when something on the port answers HTTP, whatever it says: Redis may be away."""
-    while True:
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(5):
-                reader, writer = await asyncio.open_connection(HOST, port)
-                try:
-                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    if (await reader.readline()).startswith(b"HTTP/1.1 "):
-                        return
-                finally:
-                    writer.close()
-        await asyncio.sleep(POLL_S)

@@ -263,4 +263,4 @@ class Process:
 
     async def reconcile(self) -> None:
         """Reconcile now."""
-        await self.hub._reconcile()
+        await self.hub.reconcile()

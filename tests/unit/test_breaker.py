@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared.breaker import FAILURES, OPEN_S, Breaker, State
+from shared.breaker import FAILURES, FIRST_OPEN_S, OPEN_S, Breaker, State
 from shared.counts import Counts
 from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
 
@@ -33,7 +33,8 @@ def counts() -> Counts:
 
 @pytest.fixture
 def breaker(clock: Clock, counts: Counts) -> Breaker:
-    return Breaker("log", counts, counts_against=LogUnavailableError, clock=clock)
+    """Give one that waits the whole time at once: how it comes to that is tested on its own."""
+    return Breaker("log", counts, counts_against=LogUnavailableError, first_open_s=OPEN_S, clock=clock)
 
 
 async def good() -> str:
@@ -52,6 +53,17 @@ async def fail(breaker: Breaker, times: int) -> None:
     for _ in range(times):
         with pytest.raises(LogUnavailableError):
             await breaker.call(bad)
+
+
+async def tried_in_vain(breaker: Breaker) -> bool:
+    """Whether the next call is let through, to fail."""
+    try:
+        await breaker.call(bad)
+    except CircuitOpenError:
+        return False
+    except LogUnavailableError:
+        return True
+    return False
 
 
 async def refused(breaker: Breaker) -> bool:
@@ -158,6 +170,38 @@ async def test_a_failed_try_opens_for_another_thirty_seconds(breaker: Breaker, c
     with pytest.raises(LogDefectError):
         await breaker.call(defect)
     assert breaker.state is State.CLOSED
+
+
+async def test_the_first_try_comes_soon_and_each_that_fails_doubles_the_wait(clock: Clock, counts: Counts) -> None:
+    """A failover is not waited out for half a minute, and an outage is not asked about every second."""
+    breaker = Breaker("log", counts, counts_against=LogUnavailableError, clock=clock)
+    for _ in range(2):
+        await fail(breaker, FAILURES)
+        waited = []
+        for _ in range(7):
+            began = clock.now
+            while not await tried_in_vain(breaker):
+                clock.now += 0.5
+            waited.append(clock.now - began)
+        assert waited == [FIRST_OPEN_S, 2.0, 4.0, 8.0, 16.0, OPEN_S, OPEN_S]
+        clock.now += OPEN_S
+        assert await breaker.call(good) == "done"
+
+
+async def test_a_sign_of_life_lets_the_next_call_try(breaker: Breaker, clock: Clock) -> None:
+    """One call only; its failure waits for the whole time again. Closed, it changes nothing."""
+    await fail(breaker, FAILURES)
+    assert await refused(breaker)
+    breaker.hear_of_life()
+    await fail(breaker, 1)
+    assert await refused(breaker)
+    breaker.hear_of_life()
+    assert await breaker.call(good) == "done"
+    breaker.hear_of_life()
+    assert not await refused(breaker)
+    clock.now += 1.0
+    await fail(breaker, FAILURES)
+    assert await refused(breaker)
 
 
 async def test_a_try_that_is_cancelled_shows_nothing_and_leaves_the_next_one_to_try(

@@ -125,10 +125,13 @@ def test_a_lock_is_given_back_when_its_holder_fails(directory: DataDir) -> None:
 def test_a_running_stack_is_found_by_its_directory(directory: DataDir) -> None:
     """Commands learn its origin from there, whatever port it was given."""
     with directory.locked():
-        directory.note_running("http://127.0.0.1:5000", {"redis": 7}, "http://127.0.0.1:5001")
+        directory.note_running(
+            "http://127.0.0.1:5000", {"redis": 7}, "http://127.0.0.1:5001", "http://127.0.0.1:5002"
+        )
         assert directory.running() == {
             "url": "http://127.0.0.1:5000",
             "gateway_url": "http://127.0.0.1:5001",
+            "queue_url": "http://127.0.0.1:5002",
             "push_auth": "on",
             "processes": {"redis": 7},
         }
@@ -137,14 +140,14 @@ def test_a_running_stack_is_found_by_its_directory(directory: DataDir) -> None:
 def test_a_stack_that_was_killed_is_not_taken_for_running(directory: DataDir) -> None:
     """It could not take back its note, but its lock went with it."""
     with directory.locked():
-        directory.note_running("http://127.0.0.1:5000", {}, "http://127.0.0.1:5001")
+        directory.note_running("http://127.0.0.1:5000", {}, "http://127.0.0.1:5001", "http://127.0.0.1:5002")
     assert directory.running() is None
 
 
 def test_a_stopped_stack_is_not_found_any_more(directory: DataDir) -> None:
     """Saying so twice, or without ever having run, is no error."""
     with directory.locked():
-        directory.note_running("http://127.0.0.1:5000", {}, "http://127.0.0.1:5001")
+        directory.note_running("http://127.0.0.1:5000", {}, "http://127.0.0.1:5001", "http://127.0.0.1:5002")
         for _ in range(2):
             directory.note_stopped()
             assert directory.running() is None
@@ -170,6 +173,6 @@ def test_token_keys_of_the_environment_come_before_its_own(directory: DataDir) -
 def test_writing_leaves_no_draft_behind(directory: DataDir) -> None:
     """Only the files that are meant."""
     directory.keys()
-    directory.note_running("u", {}, "g")
+    directory.note_running("u", {}, "g", "q")
     assert sorted(path.name for path in directory.path.iterdir()) == ["keys.json", "stack.json"]
     assert json.loads((directory.path / "stack.json").read_text())["url"] == "u"

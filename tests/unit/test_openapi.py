@@ -29,7 +29,7 @@ ENVIRON = {
     "TIDEMARK_PUSH_AUTH": "off",
 }
 #: What is answered to what is no request for one of the endpoints: roots of others, preflights, cold starts.
-NOT_DESCRIBED = {"bad_request", "unavailable", "cors_refused", "settings", "circuit_open", "queue_unavailable"}
+NOT_DESCRIBED = {"bad_request", "unavailable", "cors_refused", "settings"}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import SettingsError
 from shared.retention import Retention
-from shared.settings import Function, PushAuth, Settings
+from shared.settings import AwsAccess, Function, PushAuth, Queues, Settings
 
 KEY = "k" * 32
 GOOD = {
@@ -23,6 +23,15 @@ GOOD = {
 GENUINE = {
     "TIDEMARK_PUSH_AUDIENCE": "https://hook.example.com/push",
     "TIDEMARK_PUSH_SERVICE_ACCOUNT": "push@project.iam.gserviceaccount.com",
+}
+
+
+QUEUES = {
+    "AWS_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "AKID",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "TIDEMARK_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/tidemark.fifo",
+    "TIDEMARK_DEAD_LETTER_URL": "https://sqs.eu-west-1.amazonaws.com/1/tidemark-dead",
 }
 
 
@@ -48,6 +57,8 @@ def test_the_defaults_are_the_contracts() -> None:
         topic_max_events=1000,
         dedupe_s=86_400,
         push_auth=None,
+        queues=None,
+        breaker_s=30,
         push_limit=100,
         verified_limit=60_000,
         client_limit=1200,
@@ -138,7 +149,7 @@ def test_who_takes_no_pushes_does_not_look_at_push_auth(function: Function) -> N
 @pytest.mark.parametrize("function", [Function.WEBHOOK, Function.LOCAL])
 def test_unverified_pushes_are_refused_inside_lambda(function: Function) -> None:
     """There the webhook stands in the open."""
-    text = fault(function, AWS_LAMBDA_FUNCTION_NAME="tidemark-webhook")
+    text = fault(function, AWS_LAMBDA_FUNCTION_NAME="tidemark-webhook", **QUEUES)
     assert text == "settings: TIDEMARK_PUSH_AUTH must not be off inside Lambda"
 
 
@@ -383,3 +394,53 @@ def test_cors_origins_are_origins(origins: str) -> None:
     """As a browser sends them; one with a path would never match. A star is refused: tokens are at stake."""
     text = fault(TIDEMARK_CORS_ORIGINS=origins)
     assert text == "settings: TIDEMARK_CORS_ORIGINS must be a comma list of origins such as https://app.example.com"
+
+
+def test_the_queues_are_read_where_they_are_used() -> None:
+    """With the session token that Lambda adds, and the confirmation only when it is wanted."""
+    queues = of(Function.WEBHOOK, **QUEUES, AWS_SESSION_TOKEN="t").queues
+    assert queues == Queues(
+        AwsAccess("eu-west-1", "AKID", "secret", "t"),
+        QUEUES["TIDEMARK_QUEUE_URL"],
+        QUEUES["TIDEMARK_DEAD_LETTER_URL"],
+        None,
+        None,
+    )
+    confirmation = "https://sqs.eu-west-1.amazonaws.com/1/tidemark-confirmation"
+    queues = of(Function.DELIVER, **QUEUES, TIDEMARK_CONFIRM_S="60", TIDEMARK_CONFIRM_QUEUE_URL=confirmation).queues
+    assert queues is not None
+    assert (queues.confirmation, queues.confirm_s) == (confirmation, 60)
+    assert of(Function.STREAM, **QUEUES).queues is None
+    assert of(Function.WEBHOOK).queues is None
+
+
+@pytest.mark.parametrize(
+    ("function", "changed", "names"),
+    [
+        (Function.DELIVER, {}, [*QUEUES]),
+        (Function.WEBHOOK, {"AWS_LAMBDA_FUNCTION_NAME": "f", "TIDEMARK_PUSH_AUTH": "on"}, [*QUEUES]),
+        (Function.WEBHOOK, {"TIDEMARK_QUEUE_URL": QUEUES["TIDEMARK_QUEUE_URL"]}, ["TIDEMARK_DEAD_LETTER_URL"]),
+        (Function.WEBHOOK, {**QUEUES, "TIDEMARK_CONFIRM_S": "60"}, ["TIDEMARK_CONFIRM_QUEUE_URL"]),
+        (Function.WEBHOOK, {**QUEUES, "TIDEMARK_CONFIRM_S": "901"}, ["TIDEMARK_CONFIRM_S"]),
+        (Function.WEBHOOK, {**QUEUES, "TIDEMARK_QUEUE_URL": "https://sqs/1/standard"}, ["TIDEMARK_QUEUE_URL"]),
+        (
+            Function.WEBHOOK,
+            {**QUEUES, "TIDEMARK_DEAD_LETTER_URL": "https://sqs/1/d.fifo"},
+            ["TIDEMARK_DEAD_LETTER_URL"],
+        ),
+        (Function.WEBHOOK, {**QUEUES, "TIDEMARK_QUEUE_URL": "arn:aws:sqs:x:1:q.fifo"}, ["TIDEMARK_QUEUE_URL"]),
+    ],
+)
+def test_queues_that_are_missing_or_of_the_wrong_kind_are_named(
+    function: Function, changed: dict[str, str], names: list[str]
+) -> None:
+    """FIFO for the pushes that wait; standard for the others, since only those take a delay a message."""
+    text = fault(function, **changed)
+    assert all(name in text for name in names)
+
+
+def test_the_breaker_of_a_function_that_nobody_waits_for_tries_sooner() -> None:
+    """Unless it is said how long it waits at most."""
+    assert of(Function.WEBHOOK).breaker_s == 30
+    assert of(Function.DELIVER, **QUEUES).breaker_s == 5
+    assert of(Function.DELIVER, **QUEUES, TIDEMARK_BREAKER_S="2").breaker_s == 2

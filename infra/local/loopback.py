@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 
 HOST = "127.0.0.1"
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 async def shut(writer: asyncio.StreamWriter) -> None:
@@ -13,3 +16,12 @@ async def shut(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with contextlib.suppress(OSError, asyncio.CancelledError):
         await writer.wait_closed()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a RST instead of a FIN."""
+    sock = writer.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    writer.transport.abort()

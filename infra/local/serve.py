@@ -1,4 +1,4 @@
-"""One function under uvicorn, as a process: ``python -m tests.support.serve --port N webhook``.
+"""One function under uvicorn, as a process: ``python -m infra.local.serve --port N webhook``.
 
 The stream function is started by its own run.sh; these two run behind Mangum when deployed.
 """
@@ -17,7 +17,7 @@ from shared.start import start
 
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.serve")
+    parser = argparse.ArgumentParser(prog="python -m infra.local.serve")
     parser.add_argument("function", choices=("webhook", "replay"))
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()

@@ -1,0 +1,1 @@
+"""The deliver function: pushes that waited in a queue, into the log."""

@@ -1,0 +1,1 @@
+"""The drill function: whether this deployment keeps its promises today."""

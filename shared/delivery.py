@@ -1,0 +1,220 @@
+"""What the queues hold: pushes that wait for the log, and dead letters, as JSON text.
+
+A version reads what it and the one before it have written: a queue outlives a deployment by up to 14 days.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from shared.json_object import NotAnObjectError, parse_object
+
+FORMAT = "1"
+READABLE_FORMATS = frozenset({FORMAT})
+
+
+class UnreadableDeliveryError(ValueError):
+    """A queue's message is not one of ours, or was written by a later version; its text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event on its way to the log; the same call of `Log.append` stores it, however often it is made."""
+
+    topic: str
+    envelope: str
+    subscription: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawPush:
+    """A push that could not be read, as it came: its size and hash, and its body or, of a too large one, the head.
+
+    ``pubsub`` holds the headers that an unwrapped push carries its metadata in.
+    """
+
+    size: int
+    sha256: str
+    head: bytes
+    pubsub: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its body is here, so that it can be read again."""
+        return len(self.head) == self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message of the delivery queue or the confirmation queue.
+
+    ``accepted_at`` is when the push came, RFC 3339. ``returns`` counts how often it was put back from the dead
+    letters without being asked to; ``nonce`` is new whenever it is put back, so that the queue takes it again.
+    """
+
+    content: Event | RawPush
+    accepted_at: str
+    returns: int = 0
+    nonce: str = ""
+
+    @property
+    def group(self) -> str:
+        """What keeps its order among itself: one topic. A hash, for AWS allows 128 characters."""
+        return _hash("push" if isinstance(self.content, RawPush) else self.content.topic)
+
+    @property
+    def dedupe_id(self) -> str:
+        """What the queue knows a second copy by: the message of the subscription, and how often it was put back."""
+        content = self.content
+        if isinstance(content, RawPush):
+            return _hash(content.sha256, self.accepted_at, self.nonce)
+        return _hash(content.subscription, content.message_id, self.nonce)
+
+    def put_back(self, nonce: str, *, unasked: bool) -> Delivery:
+        """Return it as it goes to the queue again. Unasked returns are counted; being asked for starts anew."""
+        return replace(self, nonce=nonce, returns=self.returns + 1 if unasked else 0)
+
+    def to_json(self) -> str:
+        """Write it."""
+        content = self.content
+        if isinstance(content, RawPush):
+            named: dict[str, Any] = {
+                "push": {
+                    "size": content.size,
+                    "sha256": content.sha256,
+                    "head": base64.b64encode(content.head).decode(),
+                    "pubsub": dict(content.pubsub),
+                }
+            }
+        else:
+            named = {
+                "event": {
+                    "topic": content.topic,
+                    "envelope": content.envelope,
+                    "subscription": content.subscription,
+                    "message_id": content.message_id,
+                }
+            }
+        return _dump(
+            {"format": FORMAT, **named, "accepted_at": self.accepted_at, "returns": self.returns, "nonce": self.nonce}
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Delivery:
+        """Read one. Raises UnreadableDeliveryError."""
+        told = _object(text)
+        event, push = told.get("event"), told.get("push")
+        content: Event | RawPush
+        if isinstance(event, dict):
+            content = Event(*(_word(event, name) for name in ("topic", "envelope", "subscription", "message_id")))
+        elif isinstance(push, dict):
+            content = _raw_push(push)
+        else:
+            raise UnreadableDeliveryError("neither an event nor a push")
+        return cls(content, _word(told, "accepted_at"), _number(told, "returns"), _word(told, "nonce"))
+
+
+class Death(StrEnum):
+    """Why a message ended among the dead letters: it decides what becomes of it."""
+
+    TEMPORARY = "temporary"
+    """The log was away for too long: put back by itself once it is healthy, a few times."""
+    UNKNOWN = "unknown"
+    """It failed each time for a reason that should not be: put back by somebody who has mended it."""
+    POISON = "poison"
+    """It can never be delivered as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be delivered. ``message`` is its text as the queue held it; times are RFC 3339."""
+
+    death: Death
+    reason: str
+    first_seen: str
+    died_at: str
+    attempts: int
+    message: str
+
+    def to_json(self) -> str:
+        """Write it."""
+        return _dump(
+            {
+                "format": FORMAT,
+                "death": self.death.value,
+                "reason": self.reason,
+                "first_seen": self.first_seen,
+                "died_at": self.died_at,
+                "attempts": self.attempts,
+                "message": self.message,
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> DeadLetter:
+        """Read one. Raises UnreadableDeliveryError."""
+        told = _object(text)
+        try:
+            death = Death(_word(told, "death"))
+        except ValueError as error:
+            raise UnreadableDeliveryError(str(error)) from None
+        return cls(
+            death,
+            _word(told, "reason"),
+            _word(told, "first_seen"),
+            _word(told, "died_at"),
+            _number(told, "attempts"),
+            _word(told, "message"),
+        )
+
+
+def _raw_push(told: Mapping[str, Any]) -> RawPush:
+    pubsub = told.get("pubsub")
+    if not isinstance(pubsub, dict) or not all(isinstance(value, str) for value in pubsub.values()):
+        raise UnreadableDeliveryError("no pubsub")
+    try:
+        head = base64.b64decode(_word(told, "head"), validate=True)
+    except binascii.Error as error:
+        raise UnreadableDeliveryError("head is not base64") from error
+    return RawPush(_number(told, "size"), _word(told, "sha256"), head, pubsub)
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        told = parse_object(text.encode("utf-8", "surrogatepass"))
+    except NotAnObjectError as error:
+        raise UnreadableDeliveryError(str(error)) from None
+    if told.get("format") not in READABLE_FORMATS:
+        raise UnreadableDeliveryError("of a format that this version does not read")
+    return told
+
+
+def _word(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name)
+    if not isinstance(value, str):
+        raise UnreadableDeliveryError(f"no {name}")
+    return value
+
+
+def _number(told: Mapping[str, Any], name: str) -> int:
+    value = told.get(name)
+    if type(value) is not int or value < 0:
+        raise UnreadableDeliveryError(f"no {name}")
+    return value
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    # ASCII: SQS refuses some characters that JSON may hold.
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
