@@ -90,7 +90,10 @@ async def test_a_failover_forgets_what_was_acknowledged_last_and_every_reader_is
         for cursor in (kept[0], kept[-1], lost[0], lost[-1]):
             reading = await other.read(since(TOPIC, QUIET, cursor=cursor), limit=10)
             assert [gap.topic for gap in gaps_of(reading)] == [TOPIC, QUIET]
+        await push(mine, other, 6)
+        await tab.until(lambda tab: len(tab.events()) == 9, "everything goes on")
         assert gaps_of(await other.read(since(TOPIC, QUIET, cursor=tab.last_id), limit=10)) == []
+        assert len(tab.gaps) == len(quiet.gaps) == 1
         await upstash.close()
 
 
