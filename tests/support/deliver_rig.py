@@ -25,6 +25,7 @@ from infra.local.event_source import HIDDEN_S
 from infra.local.queue.service import STARTING_ATTRIBUTES, STARTING_FIFO_ATTRIBUTES
 from infra.local.queues import CONFIRMATION, DEAD_LETTERS, DELIVERY, QUEUES
 from shared.delivery import DeadLetter, Delivery, Event
+from shared.keys import Keys
 from shared.settings import Function, Settings
 from shared.start import Basis
 from tests.support.faulty_gateway import cheap_tls
@@ -197,7 +198,7 @@ class DeliverRig:
 
     async def numbers(self, topic: str = "gmail:ann@example.com") -> list[str]:
         """Return which events the log of a topic holds, in its order."""
-        entries = await self.redis("XRANGE", self.basis.keys.log(topic), "-", "+")
+        entries = await self.redis("XRANGE", Keys(self.stage).log(topic), "-", "+")
         return [number_of(dict(zip(flat[::2], flat[1::2], strict=True))["e"]) for _, flat in entries]
 
     async def close(self) -> None:
