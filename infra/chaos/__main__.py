@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import multiprocessing
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ _SEEDS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the seeds and print what became of them."""
     options = _arguments(argv)
+    # A shell that starts this in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     results: list[Result] = []
     kinds = list(dict.fromkeys([*(kind for link in LINKS for kind in link.kinds), Kind.KILL]))

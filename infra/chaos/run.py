@@ -23,6 +23,8 @@ from infra.chaos.pushes import Push, Sender, traffic
 from infra.chaos.schedule import Episode, plan
 from infra.chaos.stream_client import Arrival
 from infra.chaos.topology import Kind
+from shared.delivery import DeadLetter
+from shared.errors import UnavailableError
 from shared.position import Position
 
 #: Traffic before the first fault and after the last one.
@@ -33,6 +35,7 @@ QUIESCENT_S = 30.0
 #: And nothing may come twice in this while after that.
 SETTLE_S = 1.0
 _PUSHES_PER_S = (50, 100)
+_UNREADABLE = 0.01
 _GREETED_S = 20.0
 _POLL_S = 0.1
 _LONGEST_OUTSTANDING = 300
@@ -77,6 +80,9 @@ class Ground(Protocol):
     async def drained(self) -> bool:
         """Say whether nothing waits in a queue any more, as far as can be seen."""
 
+    async def dead_letters(self) -> list[DeadLetter] | None:
+        """Return every dead letter, or None if that cannot be seen. Raises UnavailableError or ValueError."""
+
 
 @dataclass(slots=True)
 class Result:
@@ -112,7 +118,9 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         seed=seed,
         headers=ground.headers,
     )
-    pushes = traffic(population.mailboxes, round(per_s * (WARM_S + seconds + COOL_S)), seed=seed)
+    pushes = traffic(
+        population.mailboxes, round(per_s * (WARM_S + seconds + COOL_S)), seed=seed, unreadable=_UNREADABLE
+    )
     sender = Sender(
         Poster(ground.through("client->webhook"), ground.push_headers()),
         seed=seed,
@@ -134,6 +142,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
             healed_s = time.monotonic() - quiet_at if whole else None
             await asyncio.sleep(SETTLE_S if whole else 0)
             log = await _read_log(population, ground, strange)
+            buried = await _read_dead_letters(ground, strange)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -143,6 +152,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         attempts=sender.attempts_of,
         witnesses=population.clients,
         log=log,
+        buried=buried,
         deaths=ground.deaths,
         hurt=ground.hurt,
         strange=strange,
@@ -204,7 +214,7 @@ async def _quiescent(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(QUIESCENT_S):
             await asyncio.wait([sending])
-            expected = {push.key: push for push in pushes if push.message_id in sender.acknowledged}
+            expected = {p.key: p for p in pushes if p.readable and p.message_id in sender.acknowledged}
             while not await ground.drained() or any(missing(c, expected) for c in clients):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(_POLL_S)
             return True
@@ -228,6 +238,14 @@ async def _read_log(population: Population, ground: Ground, strange: list[str]) 
             held.append(Arrival(key, event["topic"], position, 0.0))
         after, more = page["cursor"], page["more"]
     return held
+
+
+async def _read_dead_letters(ground: Ground, strange: list[str]) -> list[DeadLetter] | None:
+    try:
+        return await ground.dead_letters()
+    except (UnavailableError, ValueError) as error:
+        strange.append(f"the dead letters could not be read in the end: {error}")
+        return None
 
 
 def _fired(ground: Ground) -> Counter[tuple[str, Kind]]:

@@ -20,11 +20,11 @@ import hiredis
 
 from infra.local.children import FIRST_PAUSE_S, Child, Children, ChildSpec
 from infra.local.ha import HighAvailability, Layout, primary
+from infra.local.loopback import HOST, shut
 from infra.local.resp import RespConnectionError
 from infra.local.resp.wire import packed
 from tests.support.gateway import redis_binary
 from tests.support.log_rig import Redis
-from tests.support.loopback import HOST, shut
 
 logger = logging.getLogger(__name__)
 
