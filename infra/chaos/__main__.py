@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import os
 import re
 import signal
 import sys
@@ -17,6 +18,7 @@ from infra.chaos.local import local_seed
 from infra.chaos.report import details, exit_code, line, summary
 from infra.chaos.run import Result
 from infra.chaos.topology import LINKS, Kind
+from infra.local.children import die_with
 
 _SEEDS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
@@ -50,7 +52,8 @@ def _results(options: argparse.Namespace) -> Iterator[Result]:
         return
     # Not forked: each is to have an event loop and signals of its own.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+    # They die with this process, and their stacks with them, however that goes.
+    with ProcessPoolExecutor(options.jobs, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
         yield from pool.map(run, options.seeds)
 
 

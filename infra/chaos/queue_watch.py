@@ -1,37 +1,38 @@
-"""What is in the queues of a stack, asked without a proxy between."""
+"""What is in the queues of a stack, seen without a proxy between, and without receiving anything."""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from infra.chaos.origin import Origin
-from infra.local.queues import queue_settings
+from infra.local.queues import DEAD_LETTERS, queue_settings
 from shared.delivery import DeadLetter
 from shared.errors import QueueUnavailableError
 from shared.settings import Function, Settings
 from shared.sqs import Sqs
 
 #: Messages that wait, are being handled, or are not due yet.
-_COUNTS = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
-_HIDDEN_S = 60
+_COUNTS = tuple(f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed"))
+_BODIES = """
+SELECT contents.body FROM contents JOIN messages ON messages.seq = contents.seq
+JOIN queues ON queues.id = messages.queue WHERE queues.name = ?
+"""
 
 
 class QueueWatch:
-    """Asks the queue server at an origin, whose requests are signed with ``secret``."""
+    """Watches the queue server at an origin, whose requests are signed with ``secret`` and whose data is a file."""
 
-    def __init__(self, origin: Origin, secret: str) -> None:
-        environment = {
-            **queue_settings(f"http://{origin.authority}", secret),
-            "UPSTASH_REDIS_REST_URL": "http://127.0.0.1",
-            "UPSTASH_REDIS_REST_TOKEN": "none",
-        }
+    def __init__(self, origin: Origin, secret: str, file: Path) -> None:
+        log = {"UPSTASH_REDIS_REST_URL": "http://127.0.0.1", "UPSTASH_REDIS_REST_TOKEN": "none"}
+        environment = {**queue_settings(f"http://{origin.authority}", secret), **log}
         queues = Settings.of(environment, Function.DELIVER).queues
         assert queues is not None  # noqa: S101 - the settings of that function require them
-        assert queues.confirmation is not None  # noqa: S101 - named above
-        self._working = [Sqs(queues.delivery, queues.access), Sqs(queues.confirmation, queues.access)]
-        self._dead_letters = Sqs(queues.dead_letters, queues.access)
+        urls = [queues.delivery, *([queues.confirmation] if queues.confirmation else [])]
+        self._working = [Sqs(url, queues.access) for url in urls]
+        self._file = file
 
     async def drained(self) -> bool:
         """Say whether nothing waits to be delivered or confirmed."""
@@ -42,13 +43,18 @@ class QueueWatch:
         return all(attributes.get(count) == "0" for attributes in told for count in _COUNTS)
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """Return every dead letter. Raises QueueUnavailableError, or UnreadableDeliveryError for what is none."""
-        found: list[DeadLetter] = []
-        while messages := await self._dead_letters.receive(hidden_s=_HIDDEN_S):
-            found += [DeadLetter.parse(message.body) for message in messages]
-        return found
+        """Return every dead letter, once the server is gone, which has the file for itself.
+
+        Received they would not be found for sure: the deliver function looks through them as well, and hides them.
+        Raises UnreadableDeliveryError for what is none.
+        """
+        return [DeadLetter.parse(body) for body in await asyncio.to_thread(self._bodies)]
 
     async def close(self) -> None:
         """Close every connection."""
-        for sqs in (*self._working, self._dead_letters):
+        for sqs in self._working:
             await sqs.close()
+
+    def _bodies(self) -> list[str]:
+        with closing(sqlite3.connect(self._file)) as connection:
+            return [body for (body,) in connection.execute(_BODIES, (DEAD_LETTERS,)).fetchall()]

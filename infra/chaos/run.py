@@ -24,7 +24,6 @@ from infra.chaos.schedule import Episode, plan
 from infra.chaos.stream_client import Arrival
 from infra.chaos.topology import Kind
 from shared.delivery import DeadLetter
-from shared.errors import UnavailableError
 from shared.position import Position
 
 #: Traffic before the first fault and after the last one.
@@ -81,7 +80,7 @@ class Ground(Protocol):
         """Say whether nothing waits in a queue any more, as far as can be seen."""
 
     async def dead_letters(self) -> list[DeadLetter] | None:
-        """Return every dead letter, or None if that cannot be seen. Raises UnavailableError or ValueError."""
+        """Return every dead letter, or None if that cannot be seen. Raises ValueError."""
 
 
 @dataclass(slots=True)
@@ -243,7 +242,7 @@ async def _read_log(population: Population, ground: Ground, strange: list[str]) 
 async def _read_dead_letters(ground: Ground, strange: list[str]) -> list[DeadLetter] | None:
     try:
         return await ground.dead_letters()
-    except (UnavailableError, ValueError) as error:
+    except ValueError as error:
         strange.append(f"the dead letters could not be read in the end: {error}")
         return None
 

@@ -57,7 +57,8 @@ class Stack:
         self._through: dict[str, int] = {}
         self._killed = Counter[str]()
         self._secret = secrets.token_urlsafe(24)
-        self._queues = QueueWatch(self.direct("queue"), self._secret)
+        self._queue_file = directory / "queues.sqlite"
+        self._queues = QueueWatch(self.direct("queue"), self._secret, self._queue_file)
         self._confirm_s = CONFIRM_S if seed % CONFIRMED_SEEDS == 0 else None
 
     @classmethod
@@ -105,7 +106,8 @@ class Stack:
         return await self._queues.drained()
 
     async def dead_letters(self) -> list[DeadLetter]:
-        """Return every dead letter. Raises QueueUnavailableError or UnreadableDeliveryError."""
+        """Return every dead letter; the queues are gone then. Raises UnreadableDeliveryError."""
+        self.parts["queue"].kill()
         return await self._queues.dead_letters()
 
     @property
@@ -139,7 +141,7 @@ class Stack:
         self._add("redis", server_argv(self._ports["redis"], redis), {}, ready=_redis_answers)
         redis_url = f"redis://{HOST}:{self._through['gateway->redis']}"
         self._add("gateway", self._module("gateway", "--redis-url", redis_url), {TOKEN_VARIABLE: self._secret})
-        queues = ["--data", str(self._directory / "queues.sqlite")]
+        queues = ["--data", str(self._queue_file)]
         for queue in QUEUES:
             queues += ["--queue", queue]
         self._add("queue", self._module("queue_server", *queues, of="queue"), queue_access(self._secret))
