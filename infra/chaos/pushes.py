@@ -141,7 +141,7 @@ class Sender:
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._poster.close()
+        await self._poster.aclose()
 
     async def _until_acknowledged(self, push: Push) -> None:
         pause_s = _FIRST_PAUSE_S
