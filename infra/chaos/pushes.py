@@ -79,13 +79,18 @@ class Attempt:
         return self.said.get("id") if self.word in ("published", "duplicate") else None
 
 
-def traffic(mailboxes: Sequence[str], count: int, *, seed: int, unreadable: float = 0.0) -> list[Push]:
-    """Plan as many pushes to each mailbox, in random order; an ``unreadable`` share of them holds no mailbox."""
+def traffic(
+    mailboxes: Sequence[str], count: int, *, seed: int, unreadable: float = 0.0, first_id: str = ""
+) -> list[Push]:
+    """Plan as many pushes to each mailbox, in random order; an ``unreadable`` share of them holds no mailbox.
+
+    ``first_id`` begins every message id.
+    """
     rng = random.Random(seed)  # noqa: S311 - it has to be repeatable
     chosen = [mailboxes[n % len(mailboxes)] for n in range(count)]
     rng.shuffle(chosen)
     return [
-        Push(mailbox, 9_000_000_000 + n, f"{seed:05}{n:010}", readable=rng.random() >= unreadable)
+        Push(mailbox, 9_000_000_000 + n, f"{first_id}{seed:05}{n:010}", readable=rng.random() >= unreadable)
         for n, mailbox in enumerate(chosen)
     ]
 

@@ -34,7 +34,6 @@ QUIESCENT_S = 30.0
 #: And nothing may come twice in this while after that.
 SETTLE_S = 1.0
 _PUSHES_PER_S = (50, 100)
-_UNREADABLE = 0.01
 _GREETED_S = 20.0
 _POLL_S = 0.1
 _LONGEST_OUTSTANDING = 300
@@ -46,6 +45,12 @@ class Ground(Protocol):
 
     kid: str
     token_key: str
+    prefix: str
+    """What the names of its mailboxes and users begin with."""
+    first_message_id: str
+    """What its message ids begin with."""
+    unreadable: float
+    """Which share of the pushes can never be read."""
     deaths: list[Death]
 
     @property
@@ -91,6 +96,8 @@ class Result:
     verdict: Verdict
     fired: Counter[tuple[str, Kind]] = field(default_factory=Counter)
     """How often each kind of fault has hit something on each link, or a process."""
+    kinds: frozenset[Kind] = frozenset()
+    """The kinds that could have."""
     schedule: Sequence[Episode] = ()
     pushes: int = 0
     words: Counter[str] = field(default_factory=Counter)
@@ -102,14 +109,19 @@ class Result:
     """How long after the last fault everything was there; None if it never was."""
     logs: str = ""
 
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept, and in time."""
+        return self.verdict.good and self.healed_s is not None
 
-async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) -> Result:
-    """Run one seed on a ground that serves. ``prefix`` begins the names of its mailboxes and users."""
+
+async def run_seed(seed: int, seconds: float, ground: Ground) -> Result:
+    """Run one seed on a ground that serves."""
     rng = random.Random(f"run {seed}")  # noqa: S311 - it has to be repeatable
     schedule = plan(seed, seconds, [link.spec for link in ground.links.values()], ground.processes)
     per_s = rng.uniform(*_PUSHES_PER_S)
     population = Population(
-        prefix=prefix,
+        prefix=ground.prefix,
         kid=ground.kid,
         key=ground.token_key,
         stream=ground.through("client->stream"),
@@ -118,7 +130,11 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         headers=ground.headers,
     )
     pushes = traffic(
-        population.mailboxes, round(per_s * (WARM_S + seconds + COOL_S)), seed=seed, unreadable=_UNREADABLE
+        population.mailboxes,
+        round(per_s * (WARM_S + seconds + COOL_S)),
+        seed=seed,
+        unreadable=ground.unreadable,
+        first_id=ground.first_message_id,
     )
     sender = Sender(
         Poster(ground.through("client->webhook"), ground.push_headers()),
@@ -161,6 +177,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         seed,
         judge(record),
         fired=_fired(ground),
+        kinds=_kinds(ground),
         schedule=schedule,
         pushes=len(pushes),
         words=Counter(attempt.word for attempt in attempts if attempt.word),
@@ -245,6 +262,11 @@ async def _read_dead_letters(ground: Ground, strange: list[str]) -> list[DeadLet
     except ValueError as error:
         strange.append(f"the dead letters could not be read in the end: {error}")
         return None
+
+
+def _kinds(ground: Ground) -> frozenset[Kind]:
+    kinds = {kind for link in ground.links.values() for kind in link.spec.kinds}
+    return frozenset(kinds | ({Kind.KILL} if ground.processes else set()))
 
 
 def _fired(ground: Ground) -> Counter[tuple[str, Kind]]:

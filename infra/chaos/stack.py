@@ -46,12 +46,15 @@ class Stack:
 
     kid = KID
     processes = PROCESSES
+    unreadable = 0.01
+    first_message_id = ""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.links = {spec.name: Link(spec, seed) for spec in LINKS}
         self.parts: dict[str, Part] = {}
         self.deaths: list[Death] = []
         self.token_key = secrets.token_urlsafe(32)
+        self.prefix = f"chaos{seed}-"
         self._directory = directory
         self._ports = {name: steady_port() for name in PROCESSES}
         self._through: dict[str, int] = {}
