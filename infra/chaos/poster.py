@@ -39,7 +39,7 @@ class Poster:
         """Get once. Raises the same."""
         return await self._request("GET", path, b"", timeout_s)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close what is open."""
         while self._idle:
             await shut(self._idle.pop()[1])
