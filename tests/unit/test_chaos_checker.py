@@ -302,7 +302,7 @@ def _unreadable_world() -> World:
 
 
 def _letter(content: Event | RawPush) -> DeadLetter:
-    return DeadLetter(Cause.POISON, "not JSON", "t", "t", 1, Delivery(content, "t").to_json())
+    return DeadLetter(Cause.POISON, "not JSON", "t", "t", 1, Delivery(content, "2026-11-24T12:00:00.000Z").to_json())
 
 
 def _raw(push: Push) -> RawPush:
