@@ -75,7 +75,9 @@ class Drill:
         return told
 
     def close(self) -> None:
-        """Close the event loop; the handler is of no use any more."""
+        """Close every connection and the event loop; the handler is of no use any more."""
+        for client in (self._deps.intake, self._deps.basis.log):
+            self._loop.run_until_complete(client.close())
         self._loop.close()
 
     async def _run(self, seconds: float, per_s: float) -> DrillReport:

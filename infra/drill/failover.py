@@ -38,6 +38,7 @@ SETTLE_S = 60.0
 _GREETED_S = 30.0
 _POLL_S = 0.2
 _PAGE = 500
+_TRIES = 3
 _TOKEN_S = 3600
 #: Settings of the caller that must not reach the stack of a drill.
 _FOREIGN = ("TIDEMARK_", "UPSTASH_", "AWS_", "SENTRY_")
@@ -165,7 +166,7 @@ class _Drill:
             return [task.result() for task in tasks], await breaking
         finally:
             breaking.cancel()
-            await poster.close()
+            await poster.aclose()
 
     async def settle(self) -> None:
         """Wait until nothing is queued and every stream has what the log holds; `SETTLE_S` at most, and the delay."""
@@ -243,9 +244,14 @@ class _Drill:
 async def _push(poster: Poster, push: Push) -> Sent:
     sent_at = time.monotonic()
     body = push_body(push.mailbox, push.history_id, push.message_id)
-    try:
-        answer = await poster.post("/push", body, timeout_s=ACK_DEADLINE_S)
-        outcome = Outcome(answer.said["status"]) if answer.status == httpx.codes.OK else Outcome.REFUSED
-    except (OSError, EOFError, ValueError, LookupError, TypeError):
-        return Sent(push.message_id, sent_at, time.monotonic(), Outcome.REFUSED)
-    return Sent(push.message_id, sent_at, time.monotonic(), outcome, answer.said.get("id"))
+    outcome, position = Outcome.REFUSED, None
+    # A kept connection may be closed just now: like Pub/Sub, try again on another.
+    for _ in range(_TRIES):
+        try:
+            answer = await poster.post("/push", body, timeout_s=ACK_DEADLINE_S)
+        except (OSError, EOFError, ValueError):
+            continue
+        if answer.status == httpx.codes.OK and isinstance(answer.said, dict):
+            outcome, position = Outcome(answer.said["status"]), answer.said.get("id")
+        break
+    return Sent(push.message_id, sent_at, time.monotonic(), outcome, position)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.command import Command
+from tests.support.deliver_rig import DeliverRig, deliver_rig
 from tests.support.faulty_gateway import FaultyGateway, FaultyWorld
 from tests.support.gateway import GatewayProcess, GatewayThread, RedisServer
 from tests.support.log_rig import Rig, rig
@@ -29,6 +31,13 @@ async def faulty(redis_server: RedisServer) -> AsyncIterator[FaultyGateway]:
     """Give a gateway whose faults this test decides."""
     async with FaultyGateway.running(redis_server.url) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def deliveries(tmp_path: Path, redis_server: RedisServer, faulty: FaultyGateway) -> AsyncIterator[DeliverRig]:
+    """Give the deliver function with queues of its own, over a gateway whose faults this test decides."""
+    async with deliver_rig(tmp_path, redis_server.url, faulty) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
