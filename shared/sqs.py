@@ -8,10 +8,11 @@ protocol is AWS JSON 1.0 ("Amazon SQS API Reference", "AWS JSON protocol").
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +52,35 @@ class Message:
     group: str | None
 
 
+class _Pool:
+    """Warm connections that are retired together. Calls that are under way on them are left to end."""
+
+    def __init__(self, endpoint: str, max_connections: int) -> None:
+        self.client = httpx.AsyncClient(
+            transport=PooledTransport(endpoint, max_connections=max_connections),
+            timeout=httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S),
+        )
+        self._calls = 0
+        self._retired = False
+
+    @contextlib.asynccontextmanager
+    async def in_use(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Give the client for one call."""
+        self._calls += 1
+        try:
+            yield self.client
+        finally:
+            self._calls -= 1
+            if self._retired and not self._calls:
+                await self.client.aclose()
+
+    async def retire(self) -> None:
+        """Close the connections as soon as nobody uses them."""
+        self._retired = True
+        if not self._calls:
+            await self.client.aclose()
+
+
 class Sqs:
     """One queue, from one event loop. ``clock`` is monotonic seconds.
 
@@ -68,7 +98,7 @@ class Sqs:
         self._max_connections = max_connections
         self._clock = clock
         self._used_at = -_STALE_AFTER_S
-        self._client: httpx.AsyncClient | None = None
+        self._pool: _Pool | None = None
         self._loading: asyncio.Future[Sign] | None = None
 
     async def send(
@@ -129,9 +159,9 @@ class Sqs:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.client.aclose()
 
     async def _each(self, action: str, entries: Sequence[Mapping[str, Any]]) -> None:
         for start in range(0, len(entries), MAX_BATCH):
@@ -162,12 +192,14 @@ class Sqs:
 
     async def _once(self, sign: Sign, action: str, body: bytes) -> Mapping[str, Any]:
         headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{action}"}
-        client = await self._warm_client()
+        pool = await self._warm_pool()
         try:
-            answer = await client.post(
-                self._endpoint, content=body, headers=dict(sign(self._endpoint, body, headers))
-            )
+            async with pool.in_use() as client:
+                signed = dict(sign(self._endpoint, body, headers))
+                answer = await client.post(self._endpoint, content=body, headers=signed)
         except httpx.HTTPError as error:
+            # Whatever killed this connection may have killed the others that stood idle.
+            await self._retire(pool)
             raise QueueUnavailableError(f"{self.name}: {action}: {type(error).__name__}: {error}") from error
         try:
             told = answer.json()
@@ -177,17 +209,19 @@ class Sqs:
             raise QueueUnavailableError(f"{self.name}: {action} was answered {answer.status_code}{_reason(told)}")
         return told
 
-    async def _warm_client(self) -> httpx.AsyncClient:
+    async def _warm_pool(self) -> _Pool:
         stale = self._clock() - self._used_at >= _STALE_AFTER_S
         self._used_at = self._clock()
-        if self._client is not None and stale:
-            old, self._client = self._client, None
-            await old.aclose()
-        if self._client is None:
-            transport = PooledTransport(self._endpoint, max_connections=self._max_connections)
-            timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
-            self._client = httpx.AsyncClient(transport=transport, timeout=timeout)
-        return self._client
+        if self._pool is not None and stale:
+            await self._retire(self._pool)
+        if self._pool is None:
+            self._pool = _Pool(self._endpoint, self._max_connections)
+        return self._pool
+
+    async def _retire(self, pool: _Pool) -> None:
+        if pool is self._pool:
+            self._pool = None
+        await pool.retire()
 
     async def _signer(self) -> Sign:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
