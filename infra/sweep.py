@@ -39,8 +39,7 @@ class Sweep:
         """Give every message once, up to ten at a time."""
         empty = 0
         while empty < _EMPTY:
-            messages = await self._sqs.receive(hidden_s=HIDDEN_S, wait_s=_WAIT_S)
-            self._receipts |= {message.id: message.receipt for message in messages}
+            messages = await self._receive()
             new = {message.id: message for message in messages if message.id not in self._seen}
             self._seen |= new.keys()
             if new:
@@ -50,6 +49,20 @@ class Sweep:
                 return
             else:
                 empty += 1
+
+    async def _receive(self) -> Sequence[Message]:
+        """Receive, and whatever happens meanwhile know what was received: it is hidden now."""
+
+        async def receive() -> Sequence[Message]:
+            messages = await self._sqs.receive(hidden_s=HIDDEN_S, wait_s=_WAIT_S)
+            self._receipts |= {message.id: message.receipt for message in messages}
+            return messages
+
+        receiving = asyncio.ensure_future(receive())
+        try:
+            return await asyncio.shield(receiving)
+        finally:
+            await asyncio.wait([receiving])
 
     async def delete(self, messages: Sequence[Message]) -> None:
         """Delete messages of this sweep."""

@@ -70,7 +70,6 @@ def _advice(text: str) -> str:
 def _delivery(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
     waiting = number_of(attributes, "ApproximateNumberOfMessages")
     in_flight = number_of(attributes, "ApproximateNumberOfMessagesNotVisible")
-    yield from _kind(name, attributes, fifo=True)
     yield from _keeping(name, attributes)
     yield from _untouched(name, attributes)
     if any(attributes.get(attribute) != value for attribute, value in _HIGH_THROUGHPUT.items()):
@@ -81,7 +80,6 @@ def _delivery(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
 
 def _dead_letters(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
     dead = number_of(attributes, "ApproximateNumberOfMessages")
-    yield from _kind(name, attributes, fifo=False)
     yield from _keeping(name, attributes)
     if dead:
         yield Finding("warn", f"{name}: {dead}", "tidemark dlq list says why; tidemark dlq redrive puts them back")
@@ -92,15 +90,8 @@ def _dead_letters(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]
 def _confirmation(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]:
     delayed = number_of(attributes, "ApproximateNumberOfMessagesDelayed")
     waiting = number_of(attributes, "ApproximateNumberOfMessages")
-    yield from _kind(name, attributes, fifo=False)
     yield from _untouched(name, attributes)
     yield Finding("ok", f"{name}: {delayed} are delayed, {waiting} wait")
-
-
-def _kind(name: str, attributes: Mapping[str, str], *, fifo: bool) -> Iterator[Finding]:
-    if (attributes.get("FifoQueue") == "true") != fifo:
-        wanted = "FIFO" if fifo else "standard"
-        yield Finding("FAIL", f"{name}: is no {wanted} queue", f"create a {wanted} queue, and name it instead")
 
 
 def _keeping(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from infra.cli import CommandError
 from infra.commands.arguments import add_data_dir, data_dir, positive
 from infra.letters import Letter
 from infra.redrive import Outcome, Redrive
+from infra.stopping import run_to_its_end
 from infra.sweep import Sweep, sweeping
 from shared.delivery_queue import DeliveryQueue
 from shared.errors import QueueUnavailableError
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         args.wrong_usage("say which: ids, --all or --reason TEXT")
     found = queues(backends(data_dir(args), os.environ))
     try:
-        return asyncio.run({"list": _list, "show": _show, "redrive": _redrive}[args.verb](args, found))
+        return run_to_its_end({"list": _list, "show": _show, "redrive": _redrive}[args.verb](args, found))
     except QueueUnavailableError as error:
         raise CommandError(str(error)) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +13,7 @@ from infra.backends import backends, log_settings, open_queue, queues
 from infra.cli import CommandError
 from infra.commands.arguments import add_data_dir, data_dir, mailbox, user
 from infra.forgetting import Counts, Forgetting, Mailbox
+from infra.stopping import run_to_its_end
 from shared.errors import TidemarkError
 from shared.keys import Keys
 from shared.log import Log
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     found = None if args.no_queues else queues(environ)
     users = {args.mailbox, args.mailbox.lower(), *args.users}
     try:
-        counts = asyncio.run(_forget(settings, found, args.mailbox, users))
+        counts = run_to_its_end(_forget(settings, found, args.mailbox, users))
     except TidemarkError as error:
         raise CommandError(f"not everything is erased, run it again: {error}") from None
     print(json.dumps({"mailbox": args.mailbox.lower(), **asdict(counts)}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from shared.delivery import Death, Delivery
 from shared.delivery_queue import DeliveryQueue
 from tests.support.command import Command
 from tests.support.deliver_process import delivering
-from tests.support.gateway import eventually, free_port
+from tests.support.dev_process import TIDEMARK
+from tests.support.gateway import ROOT, eventually, free_port
+from tests.support.lambda_events import process_environment
 from tests.support.queue_set import CAME_AT, SUBSCRIPTION, QueueSet, event, letter, raw_push, wrapped
 from tests.support.stored import Stored
 
@@ -82,6 +86,31 @@ def test_list_says_that_somebody_else_has_some_in_hand(queues: QueueSet, command
     ran = command("dlq", "list", settings=queues.settings)
     assert (ran.code, ran.out) == (0, "")
     assert "1 more are in somebody else's hands" in ran.err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, None], ids=["Ctrl-C", "SIGTERM", "a closed pipe"])
+def test_list_that_is_stopped_leaves_the_letters_as_they_were(queues: QueueSet, how: signal.Signals | None) -> None:
+    """Not hidden from the next one who looks. Who has read enough of it is no error."""
+    for number in range(15):
+        queues.bury(letter(event(number)))
+    with subprocess.Popen(
+        [TIDEMARK, "dlq", "list"],
+        cwd=ROOT,
+        env=process_environment(queues.settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if how is None:
+            process.stdout.close()
+        else:
+            assert process.stdout.readline()
+            process.send_signal(how)
+        assert process.wait(TIMEOUT_S) == (0 if how is None else 1)
+        assert process.stderr.read() == ""
+    assert queues.count(queues.dead_letters) == (15, 0, 0)
 
 
 # -- show

@@ -242,7 +242,7 @@ def test_a_queue_that_cannot_be_had_is_told_with_why(stored: Stored, command: Co
 
 
 def test_queues_of_the_wrong_kind_are_told(stored: Stored, command: Command) -> None:
-    """Where the name does not give it away already, which the settings see to."""
+    """By their names, which the settings look at: those of FIFO queues end in .fifo, and no others do."""
     settings = {**stored.settings, "TIDEMARK_DEAD_LETTER_URL": stored.queues.delivery}
     ran = command("doctor", settings=settings)
     assert ran.code == 1
