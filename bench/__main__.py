@@ -1,4 +1,4 @@
-"""Measurements: ``python -m bench [latency|flood|verification|drain|loading]``, the first unless it is told otherwise.
+"""Measurements: ``python -m bench [latency|flood|verification|drain|loading]``, the first unless told otherwise.
 
 Exit code 1 when something was lost, doubled or answered as it should not be. A missed target is shown, not punished:
 it depends on the machine and on who else uses it.

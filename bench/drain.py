@@ -186,7 +186,7 @@ def _markdown(rounds: Sequence[Drained], machine: dict[str, str]) -> str:
         f"{rounds[0].messages:,} pushes lie in the queue, those of each mailbox in their order; then the deliver "
         "function is started as in the local stack (two batches at a time, ten messages each), and brings them into "
         "the log. From the first event in the log to the last, the median (and range) of "
-        f"{len(rounds) // len(_MAILBOXES)} rounds; the CPU seconds are of each process, its start included for deliver. "
+        f"{len(rounds) // len(_MAILBOXES)} rounds; the CPU seconds are of each process, for deliver with its start. "
         "Each event was there once, and each mailbox in its order."
     )
     about = [f"- {name}: {text}" for name, text in machine.items()]

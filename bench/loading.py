@@ -23,7 +23,8 @@ _BEFORE = """
 import json, sys, time, asyncio, os, functions.webhook.app
 from shared.settings import AwsAccess
 from shared.sqs import Sqs, _load_signer
-access = AwsAccess(os.environ["AWS_REGION"], os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], None)
+names = ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+access = AwsAccess(*(os.environ[name] for name in names), None)
 url, body = os.environ["TIDEMARK_QUEUE_URL"], "{}"
 began = time.perf_counter()
 """
