@@ -82,6 +82,12 @@ class Intake:
             if queue is not None:
                 await queue.settle()
 
+    async def close(self) -> None:
+        """Close every connection to the queues."""
+        for queue in (self._queue, self._confirmation):
+            if queue is not None:
+                await queue.close()
+
     @staticmethod
     async def _confirm(confirmation: Confirmation, delivery: Delivery, until: float) -> None:
         await confirmation.put(delivery, timeout_s=min(SEND_TIMEOUT_S, _left_s(until)))

@@ -303,6 +303,10 @@ class Log:
         """Wait until nothing is under way to Redis that nobody waits for."""
         await self._upstash.settle()
 
+    async def close(self) -> None:
+        """Close every connection to Redis."""
+        await self._upstash.close()
+
     async def check(self, *, timeout_s: float = 1.0) -> None:
         """Raise LogUnavailableError unless Redis answers."""
         await self._upstash.ping(timeout_s=timeout_s)

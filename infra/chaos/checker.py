@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from typing import Any, Protocol
 
 from infra.chaos.pushes import Attempt, Key, Push
 from infra.chaos.stream_client import Arrival, Connection, Resume
+from shared.delivery import DeadLetter, Delivery, Event, UnreadableDeliveryError
 from shared.position import Position
 
 #: What a webhook may answer while the parts behind it fail. The keys of pushes may be away: 401, and 429 of those.
 ALLOWED = frozenset({200, 401, 429, 503})
 _OK = 200
 _WORDS = frozenset({"published", "duplicate", "queued"})
+_REJECTED = frozenset({"rejected"})
 #: A connection whose process was killed hears of it within so long, s.
 _HEARD_WITHIN_S = 1.0
 #: How much sooner a client may note its end than the death is noted, s.
@@ -48,6 +51,8 @@ class Record:
     witnesses: Sequence[Witness]
     log: Sequence[Arrival]
     """What the log held in the end, in its own order."""
+    buried: Sequence[DeadLetter] | None = None
+    """The dead letters in the end, None if they cannot be seen."""
     deaths: Sequence[Death] = ()
     hurt: Collection[str] = ()
     """The clients' connections that a fault has hit."""
@@ -91,6 +96,8 @@ def judge(record: Record) -> Verdict:
     """Judge a run."""
     verdict = Verdict(strange=list(record.strange))
     acknowledged = _judge_answers(record, verdict)
+    _judge_graves(record, acknowledged, verdict)
+    acknowledged = {key: push for key, push in acknowledged.items() if push.readable}
     _judge_log(record, acknowledged, verdict)
     _judge_positions(record, verdict)
     held = {arrival.key: arrival.position for arrival in record.log}
@@ -122,12 +129,42 @@ def _judge_answers(record: Record, verdict: Verdict) -> dict[Key, Push]:
         for attempt in attempts:
             if attempt.injected or attempt.status is None:
                 continue
-            unknown = attempt.status == _OK and attempt.said is not None and attempt.word not in _WORDS
+            words = _WORDS if push.readable else _REJECTED
+            unknown = attempt.status == _OK and attempt.said is not None and attempt.word not in words
             if attempt.status not in ALLOWED or unknown:
                 verdict.strange.append(
                     f"push {push.message_id} was answered with {attempt.status} {_short(attempt.said)}"
                 )
     return acknowledged
+
+
+def _judge_graves(record: Record, acknowledged: Mapping[Key, Push], verdict: Verdict) -> None:
+    """See that among the dead letters there is what can never be read, and nothing else."""
+    if record.buried is None:
+        return
+    buried = {_message_id(letter): letter for letter in record.buried}
+    unreadable = {push.message_id for push in record.pushes if not push.readable}
+    verdict.lost += [
+        f"{push.message_id} was rejected and is not among the dead letters"
+        for push in acknowledged.values()
+        if not push.readable and push.message_id not in buried
+    ]
+    verdict.strange += [
+        f"{message_id or letter.message} is a dead letter, {letter.death.value}: {letter.reason}"
+        for message_id, letter in buried.items()
+        if message_id not in unreadable
+    ]
+
+
+def _message_id(letter: DeadLetter) -> str:
+    """Return the message id of the push in a dead letter; empty if it has none."""
+    try:
+        content = Delivery.parse(letter.message).content
+    except UnreadableDeliveryError:
+        return ""
+    if isinstance(content, Event):
+        return content.message_id
+    return str(json.loads(content.head)["message"]["messageId"])
 
 
 def _judge_log(record: Record, acknowledged: Mapping[Key, Push], verdict: Verdict) -> None:

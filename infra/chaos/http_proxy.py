@@ -155,10 +155,22 @@ class _Connection:
             self._there = None
         return answered, rest
 
+    async def _pass_on_until(self, over: asyncio.Event, head: Head, body: bytes) -> tuple[Head, bytes] | None:
+        """Do the same, but wait for an answer no longer than the fault lasts: a long poll outlasts it."""
+        passing = asyncio.ensure_future(self._pass_on(head, body))
+        ending = asyncio.ensure_future(over.wait())
+        try:
+            await asyncio.wait([passing, ending], return_when=asyncio.FIRST_COMPLETED)
+            return passing.result() if passing.done() else None
+        finally:
+            for task in (passing, ending):
+                task.cancel()
+            await asyncio.gather(passing, ending, return_exceptions=True)
+
     async def _break(self, kind: Kind, over: asyncio.Event, head: Head, body: bytes) -> None:
         """Give no whole answer, and end the connection."""
         done = kind in (Kind.RESET_AFTER, Kind.HALF) or (kind in _MAYBE_DONE and self._link.rng.random() < 0.5)  # noqa: PLR2004
-        answered = await self._pass_on(head, body) if done else None
+        answered = await self._pass_on_until(over, head, body) if done else None
         if kind is Kind.HANG:
             await over.wait()
         if kind is Kind.HALF and answered is not None:

@@ -53,7 +53,7 @@ class Population:
     async def aclose(self) -> None:
         """Close every connection of a poster."""
         for poster in self._posters:
-            await poster.close()
+            await poster.aclose()
 
     def _token(self, name: str) -> str:
         # Each is a user of its own: how many streams one user may have is not what is tested.

@@ -26,11 +26,12 @@ _ACKNOWLEDGED = range(200, 300)
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One message to send."""
+    """One message to send. What is not ``readable`` holds no mailbox, and ends among the dead letters."""
 
     mailbox: str
     history_id: int
     message_id: str
+    readable: bool = True
 
     @property
     def topic(self) -> str:
@@ -41,6 +42,13 @@ class Push:
     def key(self) -> Key:
         """The event that it becomes."""
         return (SOURCE, self.message_id)
+
+    def body(self) -> dict[str, Any]:
+        """Build what is posted, published now."""
+        body = push_body(self.mailbox, self.history_id, self.message_id)
+        if not self.readable:
+            body["message"]["data"] = "bm8gSlNPTg=="
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Attempt:
 
     @property
     def word(self) -> str:
-        """What the answer says of the push: published, duplicate, queued; empty if it says nothing."""
+        """What the answer says of the push: published, duplicate, queued, rejected; empty if it says nothing."""
         return str(self.said.get("status", "")) if self.acknowledged and isinstance(self.said, dict) else ""
 
     @property
@@ -71,11 +79,20 @@ class Attempt:
         return self.said.get("id") if self.word in ("published", "duplicate") else None
 
 
-def traffic(mailboxes: Sequence[str], count: int, *, seed: int) -> list[Push]:
-    """Plan as many pushes to each mailbox, in random order."""
+def traffic(
+    mailboxes: Sequence[str], count: int, *, seed: int, unreadable: float = 0.0, first_id: str = ""
+) -> list[Push]:
+    """Plan as many pushes to each mailbox, in random order; an ``unreadable`` share of them holds no mailbox.
+
+    ``first_id`` begins every message id.
+    """
+    rng = random.Random(seed)  # noqa: S311 - it has to be repeatable
     chosen = [mailboxes[n % len(mailboxes)] for n in range(count)]
-    random.Random(seed).shuffle(chosen)  # noqa: S311 - it has to be repeatable
-    return [Push(mailbox, 9_000_000_000 + n, f"{seed:05}{n:010}") for n, mailbox in enumerate(chosen)]
+    rng.shuffle(chosen)
+    return [
+        Push(mailbox, 9_000_000_000 + n, f"{first_id}{seed:05}{n:010}", readable=rng.random() >= unreadable)
+        for n, mailbox in enumerate(chosen)
+    ]
 
 
 class Sender:
@@ -129,7 +146,7 @@ class Sender:
 
     async def aclose(self) -> None:
         """Close its connections."""
-        await self._poster.close()
+        await self._poster.aclose()
 
     async def _until_acknowledged(self, push: Push) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -140,9 +157,8 @@ class Sender:
     async def _attempt(self, push: Push) -> bool:
         """Send once. Returns whether it was acknowledged."""
         at, began = time.time(), time.monotonic()
-        body = push_body(push.mailbox, push.history_id, push.message_id)
         try:
-            status, said, injected = await self._poster.post("/push", body, timeout_s=ACK_DEADLINE_S)
+            status, said, injected = await self._poster.post("/push", push.body(), timeout_s=ACK_DEADLINE_S)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             failure = f"{type(error).__name__}: {error}"
             attempt = Attempt(at, time.monotonic() - began, None, failure=failure)

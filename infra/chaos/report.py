@@ -13,7 +13,7 @@ _SHOWN = 20
 
 def line(result: Result) -> str:
     """Give the one line about a seed."""
-    if result.verdict.good and result.healed_s is not None:
+    if result.good:
         outcome = "ok    "
         what = f"all there {result.healed_s:.1f} s after the last fault"
     else:
@@ -28,7 +28,7 @@ def line(result: Result) -> str:
     )
 
 
-def details(result: Result, again: str) -> Iterator[str]:
+def details(result: Result, command: str) -> Iterator[str]:
     """Give everything about a seed that failed."""
     for name, found in result.verdict.found():
         if found:
@@ -38,13 +38,14 @@ def details(result: Result, again: str) -> Iterator[str]:
                 yield f"    … and {len(found) - _SHOWN} more"
     yield "  its faults:"
     yield from (f"    {episode}" for episode in result.schedule)
-    yield f"  logs of its processes: {result.logs}"
-    yield f"  run it again: {again}"
+    if result.logs:
+        yield f"  logs and data of its processes: {result.logs}"
+    yield f"  run it again: {command}"
 
 
 def summary(results: Sequence[Result]) -> Iterator[str]:
     """Give the sums over all seeds."""
-    failed = [result.seed for result in results if not _is_good(result)]
+    failed = [result.seed for result in results if not result.good]
     totals = Counter[str]()
     for result in results:
         totals.update({name: len(found) for name, found in result.verdict.found()})
@@ -60,7 +61,8 @@ def summary(results: Sequence[Result]) -> Iterator[str]:
         kinds = ", ".join(f"{kind.value} {fired[where][kind]}" for kind in Kind if kind in fired[where])
         yield f"  {where:18} {kinds}"
     by_kind = fired_by_kind(results)
-    yield "faults that hit, by kind: " + ", ".join(f"{kind.value} {by_kind[kind]}" for kind in Kind)
+    possible = _possible(results)
+    yield "faults that hit, by kind: " + ", ".join(f"{kind.value} {by_kind[kind]}" for kind in possible)
 
 
 def fired_by_link(results: Sequence[Result]) -> dict[str, Counter[Kind]]:
@@ -80,14 +82,20 @@ def fired_by_kind(results: Sequence[Result]) -> Counter[Kind]:
     return fired
 
 
-def exit_code(results: Sequence[Result], require_fired: int, kinds: Sequence[Kind]) -> tuple[int, str]:
-    """Give the exit code and, when a kind has not fired often enough, why."""
+def exit_code(results: Sequence[Result], require_fired: int) -> tuple[int, str]:
+    """Give the exit code and, when a kind has not hit often enough, why."""
     by_kind = fired_by_kind(results)
-    short = [f"{kind.value} {by_kind[kind]}" for kind in kinds if by_kind[kind] < require_fired]
+    short = [f"{kind.value} {by_kind[kind]}" for kind in _possible(results) if by_kind[kind] < require_fired]
     if short:
-        return 1, f"fired fewer than {require_fired} times: {', '.join(short)}"
-    return (0 if all(_is_good(result) for result in results) else 1), ""
+        return 1, f"hit fewer than {require_fired} times: {', '.join(short)}"
+    return (0 if all(result.good for result in results) else 1), ""
 
 
-def _is_good(result: Result) -> bool:
-    return result.verdict.good and result.healed_s is not None
+def again(seed: int, seconds: float, *, deployed: bool) -> str:
+    """Give the command that runs a seed again."""
+    more = " and the same --url and credentials" if deployed else ""
+    return f'make chaos ARGS="--seeds {seed} --seconds {seconds:g}"{more}'
+
+
+def _possible(results: Sequence[Result]) -> list[Kind]:
+    return [kind for kind in Kind if any(kind in result.kinds for result in results)]

@@ -23,6 +23,7 @@ from infra.chaos.pushes import Push, Sender, traffic
 from infra.chaos.schedule import Episode, plan
 from infra.chaos.stream_client import Arrival
 from infra.chaos.topology import Kind
+from shared.delivery import DeadLetter
 from shared.position import Position
 
 #: Traffic before the first fault and after the last one.
@@ -44,6 +45,12 @@ class Ground(Protocol):
 
     kid: str
     token_key: str
+    prefix: str
+    """What the names of its mailboxes and users begin with."""
+    first_message_id: str
+    """What its message ids begin with."""
+    unreadable: float
+    """Which share of the pushes can never be read."""
     deaths: list[Death]
 
     @property
@@ -77,6 +84,9 @@ class Ground(Protocol):
     async def drained(self) -> bool:
         """Say whether nothing waits in a queue any more, as far as can be seen."""
 
+    async def dead_letters(self) -> list[DeadLetter] | None:
+        """Return every dead letter, or None if that cannot be seen. Raises ValueError."""
+
 
 @dataclass(slots=True)
 class Result:
@@ -86,6 +96,8 @@ class Result:
     verdict: Verdict
     fired: Counter[tuple[str, Kind]] = field(default_factory=Counter)
     """How often each kind of fault has hit something on each link, or a process."""
+    kinds: frozenset[Kind] = frozenset()
+    """The kinds that could have."""
     schedule: Sequence[Episode] = ()
     pushes: int = 0
     words: Counter[str] = field(default_factory=Counter)
@@ -97,14 +109,19 @@ class Result:
     """How long after the last fault everything was there; None if it never was."""
     logs: str = ""
 
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept, and in time."""
+        return self.verdict.good and self.healed_s is not None
 
-async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) -> Result:
-    """Run one seed on a ground that serves. ``prefix`` begins the names of its mailboxes and users."""
+
+async def run_seed(seed: int, seconds: float, ground: Ground) -> Result:
+    """Run one seed on a ground that serves."""
     rng = random.Random(f"run {seed}")  # noqa: S311 - it has to be repeatable
     schedule = plan(seed, seconds, [link.spec for link in ground.links.values()], ground.processes)
     per_s = rng.uniform(*_PUSHES_PER_S)
     population = Population(
-        prefix=prefix,
+        prefix=ground.prefix,
         kid=ground.kid,
         key=ground.token_key,
         stream=ground.through("client->stream"),
@@ -112,7 +129,13 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         seed=seed,
         headers=ground.headers,
     )
-    pushes = traffic(population.mailboxes, round(per_s * (WARM_S + seconds + COOL_S)), seed=seed)
+    pushes = traffic(
+        population.mailboxes,
+        round(per_s * (WARM_S + seconds + COOL_S)),
+        seed=seed,
+        unreadable=ground.unreadable,
+        first_id=ground.first_message_id,
+    )
     sender = Sender(
         Poster(ground.through("client->webhook"), ground.push_headers()),
         seed=seed,
@@ -134,6 +157,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
             healed_s = time.monotonic() - quiet_at if whole else None
             await asyncio.sleep(SETTLE_S if whole else 0)
             log = await _read_log(population, ground, strange)
+            buried = await _read_dead_letters(ground, strange)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -143,6 +167,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         attempts=sender.attempts_of,
         witnesses=population.clients,
         log=log,
+        buried=buried,
         deaths=ground.deaths,
         hurt=ground.hurt,
         strange=strange,
@@ -152,6 +177,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground, *, prefix: str) ->
         seed,
         judge(record),
         fired=_fired(ground),
+        kinds=_kinds(ground),
         schedule=schedule,
         pushes=len(pushes),
         words=Counter(attempt.word for attempt in attempts if attempt.word),
@@ -204,7 +230,7 @@ async def _quiescent(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(QUIESCENT_S):
             await asyncio.wait([sending])
-            expected = {push.key: push for push in pushes if push.message_id in sender.acknowledged}
+            expected = {p.key: p for p in pushes if p.readable and p.message_id in sender.acknowledged}
             while not await ground.drained() or any(missing(c, expected) for c in clients):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(_POLL_S)
             return True
@@ -228,6 +254,19 @@ async def _read_log(population: Population, ground: Ground, strange: list[str]) 
             held.append(Arrival(key, event["topic"], position, 0.0))
         after, more = page["cursor"], page["more"]
     return held
+
+
+async def _read_dead_letters(ground: Ground, strange: list[str]) -> list[DeadLetter] | None:
+    try:
+        return await ground.dead_letters()
+    except ValueError as error:
+        strange.append(f"the dead letters could not be read in the end: {error}")
+        return None
+
+
+def _kinds(ground: Ground) -> frozenset[Kind]:
+    kinds = {kind for link in ground.links.values() for kind in link.spec.kinds}
+    return frozenset(kinds | ({Kind.KILL} if ground.processes else set()))
 
 
 def _fired(ground: Ground) -> Counter[tuple[str, Kind]]:

@@ -18,17 +18,25 @@ from infra.chaos.key_server import PATH, key_server, signer
 from infra.chaos.link import Link
 from infra.chaos.origin import Origin
 from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, PartError, answers, steady_port
+from infra.chaos.queue_watch import QueueWatch
 from infra.chaos.resp_proxy import RespProxy
 from infra.chaos.schedule import Episode
 from infra.chaos.topology import KEYS, LINKS, PROCESSES, Dialect, Kind
 from infra.local.gateway import TOKEN_VARIABLE
 from infra.local.loopback import HOST
 from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT
+from infra.local.queues import QUEUES, queue_access, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
+from shared.delivery import DeadLetter
 
 KID = "chaos"
 RECONCILE_S = 2
 BREAKER_S = 2
+#: A message that was received and whose receiver is gone comes back after this. Handling a batch takes less.
+HIDDEN_S = 8
+#: With every so many seeds each push is confirmed, after so long.
+CONFIRMED_SEEDS = 4
+CONFIRM_S = 2
 #: Settings of the caller that must not reach a part.
 _FOREIGN = ("TIDEMARK_", "UPSTASH_", "AWS_", "SENTRY_", "POWERTOOLS_")
 
@@ -38,16 +46,23 @@ class Stack:
 
     kid = KID
     processes = PROCESSES
+    unreadable = 0.01
+    first_message_id = ""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.links = {spec.name: Link(spec, seed) for spec in LINKS}
         self.parts: dict[str, Part] = {}
         self.deaths: list[Death] = []
         self.token_key = secrets.token_urlsafe(32)
+        self.prefix = f"chaos{seed}-"
         self._directory = directory
         self._ports = {name: steady_port() for name in PROCESSES}
         self._through: dict[str, int] = {}
         self._killed = Counter[str]()
+        self._secret = secrets.token_urlsafe(24)
+        self._queue_file = directory / "queues.sqlite"
+        self._queues = QueueWatch(self.direct("queue"), self._secret, self._queue_file)
+        self._confirm_s = CONFIRM_S if seed % CONFIRMED_SEEDS == 0 else None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -55,6 +70,7 @@ class Stack:
         """Start everything; at the end every process is killed. Raises PartError."""
         stack = cls(directory, seed)
         async with contextlib.AsyncExitStack() as open_:
+            open_.push_async_callback(stack._queues.close)
             stack._ports[KEYS] = await open_.enter_async_context(key_server())
             for name, link in stack.links.items():
                 upstream = Origin.local(stack._ports[link.spec.target])
@@ -90,7 +106,12 @@ class Stack:
 
     async def drained(self) -> bool:
         """Say whether nothing waits in a queue any more."""
-        return True
+        return await self._queues.drained()
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """Return every dead letter; the queues are gone then. Raises UnreadableDeliveryError."""
+        self.parts["queue"].kill()
+        return await self._queues.dead_letters()
 
     @property
     def hurt(self) -> set[str]:
@@ -121,19 +142,24 @@ class Stack:
         redis = self._directory / "redis"
         redis.mkdir(parents=True)
         self._add("redis", server_argv(self._ports["redis"], redis), {}, ready=_redis_answers)
-        token = secrets.token_urlsafe(24)
         redis_url = f"redis://{HOST}:{self._through['gateway->redis']}"
-        self._add("gateway", self._module("gateway", "--redis-url", redis_url), {TOKEN_VARIABLE: token})
+        self._add("gateway", self._module("gateway", "--redis-url", redis_url), {TOKEN_VARIABLE: self._secret})
+        queues = ["--data", str(self._queue_file)]
+        for queue in QUEUES:
+            queues += ["--queue", queue]
+        self._add("queue", self._module("queue_server", *queues, of="queue"), queue_access(self._secret))
+        deliver = [sys.executable, "-m", "infra.local.event_source", "--hidden-s", str(HIDDEN_S)]
+        self._add("deliver", deliver, self._function("deliver"), ready=_at_once)
         for name in ("webhook", "replay"):
-            self._add(name, self._module("serve", name, of=name), self._function(name, token))
+            self._add(name, self._module("serve", name, of=name), self._function(name))
         stream = ["sh", str(ROOT / "functions" / "stream" / "run.sh")]
-        self._add("stream", stream, {**self._function("stream", token), "PORT": str(self._ports["stream"])})
+        self._add("stream", stream, {**self._function("stream"), "PORT": str(self._ports["stream"])})
 
-    def _function(self, name: str, token: str) -> Mapping[str, str]:
+    def _function(self, name: str) -> Mapping[str, str]:
         """Return the settings of a function: its ways to the others all lead through proxies."""
         settings = {
             "UPSTASH_REDIS_REST_URL": self._url(name, "gateway"),
-            "UPSTASH_REDIS_REST_TOKEN": token,
+            "UPSTASH_REDIS_REST_TOKEN": self._secret,
             "TIDEMARK_TOKEN_KEYS": f"{KID}:{self.token_key}",
             "TIDEMARK_RECONCILE_S": str(RECONCILE_S),
             "TIDEMARK_BREAKER_S": str(BREAKER_S),
@@ -144,6 +170,10 @@ class Stack:
                 "TIDEMARK_PUSH_SERVICE_ACCOUNT": SERVICE_ACCOUNT,
                 "TIDEMARK_PUSH_JWKS_URL": self._url(name, KEYS) + PATH,
             }
+        if name in ("webhook", "deliver"):
+            settings |= queue_settings(self._url(name, "queue"), self._secret)
+            if self._confirm_s is not None:
+                settings["TIDEMARK_CONFIRM_S"] = str(self._confirm_s)
         return settings
 
     def _url(self, source: str, target: str) -> str:
@@ -167,6 +197,10 @@ class Stack:
         environment = {**base, "PATH": path, **settings}
         log = self._directory / f"{name}.log"
         self.parts[name] = Part(name, self._ports[name], argv, environment=environment, log=log, ready=ready)
+
+
+async def _at_once(_port: int) -> None:
+    """Return at once: it serves nobody."""
 
 
 async def _redis_answers(port: int) -> None:

@@ -102,10 +102,13 @@ LINKS = (
     LinkSpec(CLIENT, "replay", Dialect.FUNCTION, _REQUEST),
     LinkSpec("webhook", KEYS, Dialect.KEYS, _KEY_SET),
     LinkSpec("webhook", "gateway", Dialect.REDIS, _COMMAND),
+    LinkSpec("webhook", "queue", Dialect.SQS, _REQUEST),
+    LinkSpec("deliver", "gateway", Dialect.REDIS, _COMMAND),
+    LinkSpec("deliver", "queue", Dialect.SQS, _REQUEST),
     LinkSpec("stream", "gateway", Dialect.REDIS, (*_COMMAND, *_FEED)),
     LinkSpec("replay", "gateway", Dialect.REDIS, _COMMAND),
     LinkSpec("gateway", "redis", Dialect.RESP, _RESP),
 )
 
 #: The processes that are killed.
-PROCESSES = ("redis", "gateway", "webhook", "stream", "replay")
+PROCESSES = ("redis", "gateway", "queue", "webhook", "deliver", "stream", "replay")

@@ -27,7 +27,8 @@ from shared.start import Basis, start
 
 logger = logging.getLogger("tidemark.event_source")
 
-#: How long a message stays hidden while it is handled: longer than the function may take.
+#: How long a message stays hidden while it is handled: longer than the function may take. If a worker dies with it,
+#: or the answer that brought it is lost, it comes back after that.
 HIDDEN_S = 90
 _WAIT_S = 5
 _PAUSE_S = 0.5
@@ -39,10 +40,13 @@ SCHEDULE_S = 15.0
 class _Worker:
     """Polls one queue, in a thread and an event loop of its own."""
 
-    def __init__(self, settings: Settings, queue_url: str, stopping: threading.Event, *, scheduled: bool) -> None:
+    def __init__(
+        self, settings: Settings, queue_url: str, stopping: threading.Event, *, hidden_s: int, scheduled: bool
+    ) -> None:
         assert settings.queues is not None  # noqa: S101 - the settings of this function require them
         self._queue = Sqs(queue_url, settings.queues.access)
         self._stopping = stopping
+        self._hidden_s = hidden_s
         self._scheduled = scheduled
         self._loop = asyncio.new_event_loop()
         self._deliver = Deliver(Deps.of(Basis.of(settings, max_connections=10)))
@@ -53,7 +57,7 @@ class _Worker:
         """Poll until told to stop. A queue that is away is asked again."""
         while not self._stopping.is_set():
             try:
-                messages = self._loop.run_until_complete(self._queue.receive(hidden_s=HIDDEN_S, wait_s=_WAIT_S))
+                messages = self._loop.run_until_complete(self._queue.receive(hidden_s=self._hidden_s, wait_s=_WAIT_S))
                 if messages:
                     self._hand_over(messages)
                 if self._scheduled and time.monotonic() - self._called_at > SCHEDULE_S:
@@ -102,13 +106,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--concurrency", type=int, default=2, metavar="N", help="batches of the delivery queue at once"
     )
+    parser.add_argument(
+        "--hidden-s", type=int, default=HIDDEN_S, metavar="S", help="how long a message is hidden while it is handled"
+    )
     options = parser.parse_args(argv)
     settings = start(Function.DELIVER).settings
     queues = settings.queues
     assert queues is not None  # noqa: S101 - the settings of this function require them
     stopping = threading.Event()
     urls = [queues.delivery] * options.concurrency + ([queues.confirmation] if queues.confirmation else [])
-    workers = [_Worker(settings, url, stopping, scheduled=n == 0) for n, url in enumerate(urls)]
+    workers = [
+        _Worker(settings, url, stopping, hidden_s=options.hidden_s, scheduled=n == 0) for n, url in enumerate(urls)
+    ]
     # Daemons: one that waits for a message has nothing to lose.
     threads = [threading.Thread(target=worker.run, daemon=True) for worker in workers]
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -135,7 +135,7 @@ async def _flood(port: int, signer: PushSigner) -> Counter[int]:
         await asyncio.gather(*(connection(number) for number in range(AT_ONCE)))
     finally:
         for poster in posters:
-            await poster.close()
+            await poster.aclose()
     return statuses
 
 
@@ -150,5 +150,5 @@ async def _push(port: int, signer: PushSigner) -> list[Any]:
             told.append(answer)
             assert status == 200, answer
     finally:
-        await poster.close()
+        await poster.aclose()
     return told
