@@ -44,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m infra.chaos",
         description="Break everything by seeded schedules, and judge what came of it.",
-        epilog="Pushes to a deployment carry the token of --push-token-command, else one signed by the data directory. "
-        "Its clients' tokens are signed by TIDEMARK_TOKEN_KEYS, else by the data directory. With "
+        epilog="Pushes to a deployment carry the token of --push-token-command, else one signed by the data "
+        "directory. Its clients' tokens are signed by TIDEMARK_TOKEN_KEYS, else by the data directory. With "
         f"{_BYPASS} its rate limits do not count.",
     )
     parser.add_argument("--seeds", type=_seeds, default="1-100", metavar="A-B", help="such as 17 or 1-10,42 (1-100)")
