@@ -16,6 +16,7 @@ _COMMANDS = {
     "token": "print a client token",
     "revoke": "let none of a user's tokens count any more",
     "tail": "follow the stream, one event a line",
+    "drill": "kill the primary Redis while traffic flows, and report what came of it",
     "doctor": "check settings and dependencies, and say what to fix",
 }
 

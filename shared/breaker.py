@@ -63,6 +63,7 @@ class Breaker:
         self._clock = clock
         self._state = State.CLOSED
         self._failed = 0
+        self._reason = ""
         self._wait_s = self._first_open_s
         self._try_at = 0.0
         # Goes up with each change of state: a call says nothing about a state that it did not begin in.
@@ -109,11 +110,14 @@ class Breaker:
             self._enter(State.HALF_OPEN)
         elif self._state is not State.CLOSED:
             self._counts.count(f"{self._name}_refused")
-            raise CircuitOpenError(f"the {self._name} has failed {self._failed} times in a row and is left alone")
+            raise CircuitOpenError(
+                f"the {self._name} has failed {self._failed} times in a row and is left alone; last: {self._reason}"
+            )
         return self._epoch
 
     def _note_failure(self, error: Exception) -> None:
         self._failed += 1
+        self._reason = str(error)
         if self._state is State.HALF_OPEN:
             self._wait_s = min(2 * self._wait_s, self._open_s)
         elif self._failed < self._failures:

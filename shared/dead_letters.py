@@ -31,3 +31,7 @@ class DeadLetters:
     async def settle(self) -> None:
         """Wait until nothing is under way that nobody waits for."""
         await self._sqs.settle()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._sqs.close()

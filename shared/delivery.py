@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -119,7 +120,7 @@ class Delivery:
             content = _raw_push(push)
         else:
             raise UnreadableDeliveryError("neither an event nor a push")
-        return cls(content, _word(told, "accepted_at"), _number(told, "returns"), _word(told, "nonce"))
+        return cls(content, _moment(told, "accepted_at"), _number(told, "returns"), _word(told, "nonce"))
 
 
 class Death(StrEnum):
@@ -200,6 +201,17 @@ def _object(text: str) -> Mapping[str, Any]:
 def _word(told: Mapping[str, Any], name: str) -> str:
     value = told.get(name)
     if not isinstance(value, str):
+        raise UnreadableDeliveryError(f"no {name}")
+    return value
+
+
+def _moment(told: Mapping[str, Any], name: str) -> str:
+    value = _word(told, name)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
         raise UnreadableDeliveryError(f"no {name}")
     return value
 

@@ -26,6 +26,10 @@ class DeliveryQueue:
         """Wait until nothing is under way that nobody waits for."""
         await self._sqs.settle()
 
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._sqs.close()
+
 
 class Confirmation:
     """The SQS standard queue that gives each push back after ``delay_s``, to be appended a second time.
@@ -45,3 +49,7 @@ class Confirmation:
     async def settle(self) -> None:
         """Wait until nothing is under way that nobody waits for."""
         await self._sqs.settle()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._sqs.close()

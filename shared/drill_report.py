@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -38,11 +38,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What one stream heard: message ids in the order of their arrival, how often it had to reconnect, gaps told."""
+    """What one stream heard: message ids in the order of their arrival, how often it had to reconnect, gaps told.
+
+    ``meant`` are the message ids that were sent to its topics.
+    """
 
     ids: Sequence[str]
     reconnects: int
     gaps: int
+    meant: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def examine(
         streams=len(followed),
         reconnects=sum(stream.reconnects for stream in followed),
         gaps_told=sum(stream.gaps for stream in followed),
-        missed=sum(len(held.keys() - set(stream.ids)) for stream in whole),
+        missed=sum(len((held.keys() & set(stream.meant)) - set(stream.ids)) for stream in whole),
         seen_twice=sum(len(stream.ids) - len(set(stream.ids)) for stream in followed),
     )
 

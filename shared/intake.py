@@ -77,6 +77,12 @@ class Intake:
             if queue is not None:
                 await queue.settle()
 
+    async def close(self) -> None:
+        """Close every connection to the queues."""
+        for queue in (self._queue, self._confirmation):
+            if queue is not None:
+                await queue.close()
+
     async def _keep(self, delivery: Delivery, event: Event, until: float) -> Taken:
         try:
             appended = await self._log.append(

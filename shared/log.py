@@ -19,7 +19,14 @@ from typing import Any
 from shared.breaker import Breaker
 from shared.coalesce import Coalescer
 from shared.entry import FORMAT, READABLE_FORMATS, Entry, Gap, Reading, TopicRead
-from shared.errors import BadCursorError, CursorAheadError, LogDefectError, LogUnavailableError, TokenRevokedError
+from shared.errors import (
+    BadCursorError,
+    CursorAheadError,
+    LogDefectError,
+    LogUnavailableError,
+    TokenRevokedError,
+    Trouble,
+)
 from shared.keys import Keys, digest
 from shared.position import ZERO, Position
 from shared.retention import Retention
@@ -291,6 +298,10 @@ class Log:
         """Wait until nothing is under way to Redis that nobody waits for."""
         await self._upstash.settle()
 
+    async def close(self) -> None:
+        """Close every connection to Redis."""
+        await self._upstash.close()
+
     async def check(self, *, timeout_s: float = 1.0) -> None:
         """Raise LogUnavailableError unless Redis answers."""
         await self._upstash.ping(timeout_s=timeout_s)
@@ -313,7 +324,7 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except (BadCursorError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise LogUnavailableError(f"{name} was answered with something unreadable") from error
+        raise LogUnavailableError(f"{name} was answered with something unreadable", Trouble.UNREADABLE) from error
 
 
 def _revoked_at(moment_ms: str) -> float | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.gateway import GatewayProcess, RedisServer
+from tests.support.queue_server import QueueServerProcess
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would each process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,3 +33,10 @@ def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 def key_prefix() -> str:
     """Give a prefix for keys and channels that no other test has; it ends with a colon."""
     return f"t{uuid.uuid4().hex[:12]}:"
+
+
+@pytest.fixture(scope="session")
+def queue_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QueueServerProcess]:
+    """Give the local stack's queue server, as a process: `.url`, `.queue_url(name)`, `.client()`. Never kill it."""
+    with QueueServerProcess.running(tmp_path_factory.mktemp("queues")) as server:
+        yield server

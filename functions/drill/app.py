@@ -75,7 +75,9 @@ class Drill:
         return told
 
     def close(self) -> None:
-        """Close the event loop; the handler is of no use any more."""
+        """Close every connection and the event loop; the handler is of no use any more."""
+        for client in (self._deps.intake, self._deps.basis.log):
+            self._loop.run_until_complete(client.close())
         self._loop.close()
 
     async def _run(self, seconds: float, per_s: float) -> DrillReport:
@@ -94,11 +96,10 @@ class Drill:
                 sent = await self._push(topic, seconds, per_s)
             finally:
                 drop.cancel()
-            held = await _settled(
-                log, topic, begin, {push.id for push in sent if push.outcome is not Outcome.REFUSED}
-            )
+            accepted = {push.id for push in sent if push.outcome is not Outcome.REFUSED}
+            held = await _settled(log, topic, begin, accepted)
             await hub.reconcile()
-            followed = observer.followed(reconnects=hub.counters.feeds_opened - 1)
+            followed = observer.followed(reconnects=hub.counters.feeds_opened - 1, meant=accepted)
         finally:
             observer.close()
             await hub.close()

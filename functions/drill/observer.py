@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from shared.drill_report import Followed
 from shared.entry import Gap
@@ -45,9 +45,9 @@ class Observer:
     def revoked(self, revocation: Revocation) -> None:
         """Hear of a revocation: a drill has no token."""
 
-    def followed(self, *, reconnects: int) -> Followed:
-        """Return what was heard."""
-        return Followed(tuple(self._ids), reconnects, self._gaps)
+    def followed(self, *, reconnects: int, meant: Collection[str]) -> Followed:
+        """Return what was heard, of what was meant for it."""
+        return Followed(tuple(self._ids), reconnects, self._gaps, meant)
 
 
 def _ids_of(lines: Iterable[bytes]) -> list[str]:

@@ -46,7 +46,7 @@ class Poster:
 
     async def _request(self, method: str, path: str, body: bytes, timeout_s: float) -> Reply:
         async with asyncio.timeout(timeout_s):
-            connection = self._idle.pop() if self._idle else await self._origin.connect()
+            connection = self._take_idle() or await self._origin.connect()
             try:
                 reply, kept = await self._exchange(connection, method, path, body)
             except BaseException:  # cancellation included: an answer may still be under way on it
@@ -57,6 +57,15 @@ class Poster:
         else:
             await shut(connection[1])
         return reply
+
+    def _take_idle(self) -> Streams | None:
+        """Return a kept connection that its server has not closed, as far as is known."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof() and not writer.is_closing():
+                return reader, writer
+            writer.transport.abort()
+        return None
 
     async def _exchange(self, connection: Streams, method: str, path: str, body: bytes) -> tuple[Reply, bool]:
         reader, writer = connection

@@ -5,13 +5,16 @@
 -- Returns {clock, born}
 --
 -- A log whose memory already begins at or above `lost` has told everyone; a second proof changes nothing.
+-- The clock is wound on: readers that were brought up to it while nobody had noticed yet stand below `born` as well.
 
 --@include clock.lua
 
 local held = redis.call('MGET', KEYS[1], KEYS[2])
 local clock, born = wind(KEYS[1], held[1], KEYS[2], held[2], ARGV[1], now_ms(ARGV[2]))
 if below(born, parse(ARGV[3])) then
+  clock = next_of(clock)
   born = clock
   redis.call('SET', KEYS[2], text_of(born))
+  redis.call('SET', KEYS[1], text_of(clock))
 end
 return {text_of(clock), text_of(born)}

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.deliver_rig import DeliverRig, deliver_rig
 from tests.support.faulty_gateway import FaultyGateway, FaultyWorld
 from tests.support.gateway import GatewayProcess, GatewayThread, RedisServer
 from tests.support.log_rig import Rig, rig
+from tests.support.moto_server import MotoServerProcess
+from tests.support.queue_server import QueueServerProcess
+from tests.support.sqs import Sqs
 
 
 @pytest.fixture
@@ -23,6 +28,13 @@ async def faulty(redis_server: RedisServer) -> AsyncIterator[FaultyGateway]:
     """Give a gateway whose faults this test decides."""
     async with FaultyGateway.running(redis_server.url) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def deliveries(tmp_path: Path, redis_server: RedisServer, faulty: FaultyGateway) -> AsyncIterator[DeliverRig]:
+    """Give the deliver function with queues of its own, over a gateway whose faults this test decides."""
+    async with deliver_rig(tmp_path, redis_server.url, faulty) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +56,30 @@ def own_gateway(own_redis: RedisServer) -> Iterator[GatewayThread]:
     """Give the gateway over `own_redis`."""
     with GatewayThread.running(own_redis.url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoServerProcess]:
+    """Give the moto server, as a process."""
+    with MotoServerProcess.running(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ours(queue_server: QueueServerProcess) -> Iterator[Sqs]:
+    """Give our queue server through boto3, whose own checks of parameters are off: the server's are meant."""
+    client = queue_server.client(parameter_validation=False, max_pool_connections=50)
+    yield Sqs("ours", client)
+    client.close()
+
+
+@pytest.fixture(scope="session", params=["ours", "moto"])
+def sqs(request: pytest.FixtureRequest) -> Iterator[Sqs]:
+    """Give each server that is to answer alike."""
+    if request.param == "ours":
+        server: Sqs = request.getfixturevalue("ours")
+        yield server
+        return
+    client = request.getfixturevalue("moto_server").client(parameter_validation=False, max_pool_connections=50)
+    yield Sqs("moto", client)
+    client.close()

@@ -157,6 +157,20 @@ async def test_a_proof_is_good_for_one_fence(mine: Rig) -> None:
     assert await mine.position_at(mine.keys.born) > later
 
 
+async def test_a_reader_that_was_brought_up_to_the_clock_before_anybody_noticed_is_told_too(mine: Rig) -> None:
+    """After the failover it read that nothing is new in its topic. What it had missed there may be what was lost."""
+    log = mine.log()
+    await mine.append(log, TOPIC)
+    copy = await mine.snapshot()
+    lost = (await mine.append(log, TOPIC)).position
+    await mine.append(log, QUIET)
+    await mine.restore(copy)
+    await mine.append(mine.log(), OTHER)
+    cursor = (await mine.log().read(since(QUIET, cursor=ZERO), limit=1)).clock
+    await mine.log().fence(lost)
+    assert await told(mine, QUIET, cursor=cursor) == [QUIET]
+
+
 @pytest.mark.parametrize("action", ["read", "append"])
 async def test_a_fence_that_breaks_off_anywhere_falls_with_the_next_call(
     faulty: FaultyGateway, redis_server: RedisServer, action: str

@@ -43,12 +43,13 @@ class DevProcess:
         ready: bool = True,
         push_auth: str = "on",
         environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
     ) -> Iterator[DevProcess]:
         """Start it on any port and wait until it is ready (or do not wait); at the end nothing of it is left."""
         said = directory.with_suffix(".out")
         with said.open("wb") as out, directory.with_suffix(".err").open("ab") as err:
             process = subprocess.Popen(
-                [TIDEMARK, "dev", "--port", "0", "--push-auth", push_auth, "--data-dir", directory],
+                [TIDEMARK, "dev", "--port", "0", "--push-auth", push_auth, "--data-dir", directory, *arguments],
                 cwd=ROOT,
                 env={**os.environ, **_ENVIRONMENT, **(environment or {})},
                 stdout=out,

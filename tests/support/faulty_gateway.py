@@ -263,7 +263,7 @@ class FaultyGateway:
             await feed.left.wait()
             return {"type": "http.disconnect"}
 
-        first = True
+        first, refused = True, False
 
         async def receive_instead() -> Message:
             nonlocal first
@@ -273,7 +273,10 @@ class FaultyGateway:
             return await until_left()
 
         async def pass_on(message: Message) -> None:
-            if message["type"] == "http.response.body" and message.get("body"):
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = message["status"] != 200
+            elif message.get("body") and not refused:
                 message = {**message, "body": b"".join(self._faulty(feed, message["body"]))}
                 if not message["body"]:
                     return

@@ -21,33 +21,34 @@ import hiredis
 from infra.local.children import FIRST_PAUSE_S, Child, Children, ChildSpec
 from infra.local.ha import HighAvailability, Layout, primary
 from infra.local.loopback import HOST, shut
-from infra.local.resp import RespConnectionError
+from infra.local.resp import RespClient, RespConnectionError, SentinelPrimary, SentinelUrl
 from infra.local.resp.wire import packed
 from tests.support.gateway import redis_binary
 from tests.support.log_rig import Redis
 
 logger = logging.getLogger(__name__)
+TIMEOUT_S = 30.0
 
 
 class HaRedis:
-    """A primary, a replica and three Sentinels, started as the local stack starts them."""
+    """A primary, a replica and three Sentinels, started as the local stack starts them.
+
+    A Redis that was killed stays away until it is told to come back.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.url = ""
         self._children = Children()
+        self._child: dict[str, Child] = {}
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(
-        cls, directory: Path, *, lag_s: float = 0.0, restart_pause_s: float = 60.0
-    ) -> AsyncIterator[HaRedis]:
+    async def running(cls, directory: Path, *, lag_s: float = 0.0) -> AsyncIterator[HaRedis]:
         """Start all, and end them for sure."""
         redis = cls(directory)
         await asyncio.to_thread(directory.mkdir, exist_ok=True)
-        started = HighAvailability(
-            directory, redis._start, lag_s=lag_s, restart_pause_s=restart_pause_s, binary=redis_binary()
-        )
+        started = HighAvailability(directory, redis._start, lag_s=lag_s, restart_pause_s=3600, binary=redis_binary())
         try:
             redis.url = await started.start()
             yield redis
@@ -58,14 +59,31 @@ class HaRedis:
         """Ask the Sentinels for the name of the primary."""
         return await primary(self.directory)
 
-    async def another_primary(self, than: str, *, timeout_s: float = 30.0) -> str:
+    async def another_primary(self, than: str) -> str:
         """Return the name of the next primary, when there is one."""
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(TIMEOUT_S):
             while True:
                 with contextlib.suppress(RespConnectionError):
                     if (found := await self.primary()) != than:
                         return found
                 await asyncio.sleep(0.05)
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[RespClient]:
+        """Give a connection to the primary, as others find it."""
+        found = SentinelPrimary(SentinelUrl.parse(self.url))
+        client = RespClient(found)
+        try:
+            yield client
+        finally:
+            await client.close()
+            await found.close()
+
+    async def replicates(self, name: str) -> None:
+        """Return when a Redis is a replica that has the whole log."""
+        async with asyncio.timeout(TIMEOUT_S), self.node(name) as redis:
+            while (await redis("ROLE"))[3:4] != ["connected"]:  # noqa: ASYNC110 - it is in another process
+                await asyncio.sleep(0.01)
 
     @contextlib.asynccontextmanager
     async def node(self, name: str) -> AsyncIterator[Redis]:
@@ -76,6 +94,15 @@ class HaRedis:
             yield redis
         finally:
             await redis.close()
+
+    async def sentinel(self, *command: str) -> Any:
+        """Run a command on the first Sentinel."""
+        port = Layout.read(self.directory).sentinels["sentinel-1"]
+        sentinel = Redis(f"redis://{HOST}:{port}")
+        try:
+            return await sentinel(*command)
+        finally:
+            await sentinel.close()
 
     async def role(self, name: str) -> str:
         """Ask a Redis what it takes itself for; "away" when it does not answer at once."""
@@ -88,6 +115,11 @@ class HaRedis:
     def kill(self, name: str) -> None:
         """Make a process vanish."""
         self._signal(name, signal.SIGKILL)
+
+    async def revive(self, name: str) -> None:
+        """Start a Redis that was killed, as its supervisor would in the end."""
+        await self._child[name].stop()
+        await self._child[name].start()
 
     def freeze(self, name: str) -> None:
         """Stop a process without ending it: its connections stay open, and nobody answers."""
@@ -111,7 +143,8 @@ class HaRedis:
     ) -> None:
         log = self.directory / f"{name}.log"
         spec = ChildSpec(name, argv, {**os.environ, **env}, ready, log, restart_pause_s=restart_pause_s)
-        await self._children.start(Child(spec, logger.info))
+        self._child[name] = Child(spec, logger.info)
+        await self._children.start(self._child[name])
 
 
 class FakeSentinel:

@@ -14,12 +14,13 @@ import contextlib
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, answers, steady_port
 from infra.local.gateway import TOKEN_VARIABLE
 from infra.local.loopback import HOST
+from infra.local.queues import QUEUES, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
 from tests.support.delaying_proxy import DelayingProxy
 from tests.support.gateway import redis_binary
@@ -30,12 +31,23 @@ BYPASS_SECRET = "b" * 32
 
 
 class Stack:
-    """All parts. ``upstream`` stands between the stream function and the gateway, if it is given."""
+    """All parts. ``upstream`` stands between the stream function and the gateway, if it is given.
 
-    def __init__(self, directory: Path, upstream: DelayingProxy | None, reconcile_s: int) -> None:
+    Without ``queues`` pushes are refused while Redis is away. ``settings`` go before those that the functions have.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        upstream: DelayingProxy | None,
+        reconcile_s: int,
+        *,
+        queues: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._directory = directory
         (directory / "redis").mkdir(parents=True)
-        redis_port, gateway_port = steady_port(), steady_port()
+        redis_port, gateway_port, queues_port = steady_port(), steady_port(), steady_port()
         token = secrets.token_urlsafe(24)
         gateway_url = f"http://{HOST}:{gateway_port}"
         if upstream is not None:
@@ -52,6 +64,8 @@ class Stack:
             "TIDEMARK_TOKEN_KEYS": f"{KID}:{TOKEN_KEY}",
             "TIDEMARK_BYPASS_SECRET": BYPASS_SECRET,
             "TIDEMARK_RECONCILE_S": str(reconcile_s),
+            **(queue_settings(f"http://{HOST}:{queues_port}", token) if queues else {}),
+            **(settings or {}),
         }
         redis_argv = server_argv(redis_port, directory / "redis", binary=redis_binary())
         self.redis = self._part("redis", redis_port, redis_argv, ready=_redis_answers)
@@ -60,6 +74,12 @@ class Stack:
             gateway_port,
             _module("infra.local.gateway", gateway_port, "--redis-url", f"redis://{HOST}:{redis_port}"),
         )
+        named = [argument for name in QUEUES for argument in ("--queue", name)]
+        data = str(directory / "queues.sqlite")
+        self.queues = self._part(
+            "queues", queues_port, _module("infra.local.queue_server", queues_port, "--data", data, *named)
+        )
+        self.deliver = self._part("deliver", 0, [sys.executable, "-m", "infra.local.event_source"], ready=_at_once)
         self.webhook = self._function("webhook")
         self.replay = self._function("replay")
         stream_port = steady_port()
@@ -74,14 +94,24 @@ class Stack:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(
-        cls, directory: Path, *, upstream: DelayingProxy | None = None, replay: bool = False, reconcile_s: int = 2
+        cls,
+        directory: Path,
+        *,
+        upstream: DelayingProxy | None = None,
+        replay: bool = False,
+        reconcile_s: int = 2,
+        queues: bool = False,
+        settings: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Stack]:
         """Start the parts, and stop them for sure.
 
-        The replay function takes no part in a stream: it is started for those who ask for it.
+        The replay function takes no part in a stream: it is started for those who ask for it, and so are the queues
+        with the deliver function.
         """
-        stack = cls(directory / "stack", upstream, reconcile_s)
-        parts = [stack.redis, stack.gateway, stack.webhook, stack.stream, *([stack.replay] if replay else [])]
+        stack = cls(directory / "stack", upstream, reconcile_s, queues=queues, settings=settings)
+        parts = [stack.redis, stack.gateway, stack.webhook, stack.stream]
+        parts += [stack.replay] if replay else []
+        parts += [stack.queues, stack.deliver] if queues else []
         try:
             await asyncio.gather(*(part.start() for part in parts))
             yield stack
@@ -116,6 +146,10 @@ class Stack:
 
 def _module(name: str, port: int, *arguments: str) -> list[str]:
     return [sys.executable, "-m", name, "--port", str(port), *arguments]
+
+
+async def _at_once(_port: int) -> None:
+    """Return: it serves nobody."""
 
 
 async def _redis_answers(port: int) -> None:

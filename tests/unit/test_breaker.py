@@ -99,6 +99,13 @@ async def begin(breaker: Breaker, work: Callable[[], Awaitable[str]]) -> asyncio
     return task
 
 
+async def test_who_is_refused_is_told_what_has_failed_last(breaker: Breaker) -> None:
+    """It ends in dead letters and logs, where "it is left alone" would help nobody."""
+    await fail(breaker, FAILURES)
+    with pytest.raises(CircuitOpenError, match=r"5 times in a row and is left alone; last: away$"):
+        await breaker.call(good)
+
+
 async def test_it_opens_after_five_failures_in_a_row_and_not_before(breaker: Breaker, counts: Counts) -> None:
     """What then comes is refused without being tried."""
     await fail(breaker, FAILURES - 1)

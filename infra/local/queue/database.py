@@ -22,7 +22,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 _AT_ONCE: Final = 200
-_LOCK_WAIT_S: Final = 10.0
+_LOCK_WAIT_S: Final = 3.0
 
 
 class DatabaseError(Exception):

@@ -181,12 +181,14 @@ class Receiver:
 
     def _take(self, seq: int, visibility_s: int, wish: Wish) -> dict[str, Any]:
         """Hide a message for its time-out; give it as the receiver gets it."""
-        receives, sent_ms, first_ms, group_id, source_arn = self._connection.execute(
+        self._connection.execute(
             "UPDATE messages SET receives = receives + 1, received_ms = ?1, visible_ms = ?2, "
-            "first_received_ms = CASE first_received_ms WHEN 0 THEN ?1 ELSE first_received_ms END WHERE seq = ?3 "
-            "RETURNING receives, sent_ms, first_received_ms, group_id, source_arn",
+            "first_received_ms = CASE first_received_ms WHEN 0 THEN ?1 ELSE first_received_ms END WHERE seq = ?3",
             (self._now_ms, self._now_ms + 1_000 * visibility_s, seq),
-        ).fetchall()[0]
+        )
+        receives, sent_ms, first_ms, group_id, source_arn = self._connection.execute(
+            "SELECT receives, sent_ms, first_received_ms, group_id, source_arn FROM messages WHERE seq = ?", (seq,)
+        ).fetchone()
         message_id, deduplication_id, trace_header, attributes, body_md5, body = self._connection.execute(
             "SELECT message_id, deduplication_id, trace_header, attributes, body_md5, body "
             "FROM contents WHERE seq = ?",
@@ -233,7 +235,8 @@ def expire(connection: sqlite3.Connection, queue: Queue, now_ms: int) -> None:
     """Delete what is older than the queue's retention, in flight or not: nobody is told."""
     oldest_ms = now_ms - 1_000 * queue.number("MessageRetentionPeriod")
     gone = connection.execute(
-        "DELETE FROM messages WHERE queue = ? AND sent_ms <= ? RETURNING group_id", (queue.id, oldest_ms)
+        "SELECT DISTINCT group_id FROM messages WHERE queue = ? AND sent_ms <= ?", (queue.id, oldest_ms)
     ).fetchall()
-    if gone and queue.fifo:
-        groups.settle(connection, queue.id, {group_id for (group_id,) in gone})
+    if gone:
+        connection.execute("DELETE FROM messages WHERE queue = ? AND sent_ms <= ?", (queue.id, oldest_ms))
+        groups.settle(connection, queue.id, [group_id for (group_id,) in gone] if queue.fifo else ())

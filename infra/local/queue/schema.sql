@@ -1,4 +1,5 @@
--- Queues and their messages. Times are in milliseconds since 1970 (_ms) or in seconds (_s).
+-- Queues and their messages. Times are in milliseconds since 1970 (_ms) or in seconds (_s). Nothing here, or in the
+-- statements beside it, needs a newer SQLite than 3.32 (STRICT and RETURNING would): Python brings whatever it finds.
 
 CREATE TABLE IF NOT EXISTS queues (
   id          INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again, so an old receipt handle fits no new queue
@@ -7,13 +8,13 @@ CREATE TABLE IF NOT EXISTS queues (
   created_s   INTEGER NOT NULL,
   modified_s  INTEGER NOT NULL,
   purged_s    INTEGER NOT NULL DEFAULT 0
-) STRICT;
+);
 
 -- Names that are not free yet.
 CREATE TABLE IF NOT EXISTS deleted_queues (
   name       TEXT    PRIMARY KEY,
   deleted_s  INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 -- What changes while a message is held: rows are short, so that a receive rewrites little.
 CREATE TABLE IF NOT EXISTS messages (
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS messages (
   received_ms        INTEGER NOT NULL DEFAULT 0,  -- when it was received last
   first_received_ms  INTEGER NOT NULL DEFAULT 0,
   source_arn         TEXT                         -- the queue that it was redriven from
-) STRICT;
+);
 
 CREATE TABLE IF NOT EXISTS contents (
   seq               INTEGER PRIMARY KEY REFERENCES messages (seq) ON DELETE CASCADE,
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS contents (
   attributes        TEXT,                         -- JSON, as on the wire
   body_md5          TEXT    NOT NULL,
   body              TEXT    NOT NULL
-) STRICT;
+);
 
 CREATE INDEX IF NOT EXISTS messages_by_time  ON messages (queue, visible_ms, seq);
 CREATE INDEX IF NOT EXISTS messages_by_age   ON messages (queue, sent_ms);
@@ -51,7 +52,7 @@ CREATE TABLE IF NOT EXISTS message_groups (
   head      INTEGER NOT NULL,                     -- the oldest message's seq
   ready_ms  INTEGER NOT NULL,                     -- its visible_ms
   PRIMARY KEY (queue, group_id)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS groups_by_time ON message_groups (queue, ready_ms, head);
 
@@ -64,6 +65,6 @@ CREATE TABLE IF NOT EXISTS sent_before (
   message_id        TEXT    NOT NULL,
   sent_ms           INTEGER NOT NULL,
   PRIMARY KEY (queue, deduplication_id, group_id)
-) STRICT, WITHOUT ROWID;
+) WITHOUT ROWID;
 
 CREATE INDEX IF NOT EXISTS sent_before_by_age ON sent_before (sent_ms);

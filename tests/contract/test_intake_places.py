@@ -1,0 +1,121 @@
+"""Where a push is once it is answered: in two places with confirmation, stored though nobody was told, or parked."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from infra.local.queues import CONFIRMATION, DEAD_LETTERS
+from shared.delivery import Death, Delivery, Event, RawPush
+from tests.support.broken_servers import broken
+from tests.support.deliver_rig import DeliverRig
+from tests.support.faulty_gateway import Answer as GatewayAnswer
+from tests.support.faulty_gateway import FaultyGateway
+from tests.support.intake import ANSWER_S, push_of, queued, refused, webhook
+
+KIB = 1024
+
+
+@pytest.fixture
+def rig(deliveries: DeliverRig) -> DeliverRig:
+    return deliveries
+
+
+# -- confirmation
+
+
+async def test_with_confirmation_a_push_is_in_two_places_before_it_is_answered(
+    rig: DeliverRig, faulty: FaultyGateway
+) -> None:
+    """In the log and in the confirmation queue; while the log is away in both queues."""
+    async with webhook(rig.settings(TIDEMARK_CONFIRM_S="60")) as process:
+        assert (await process.push(push_of(1))).json()["status"] == "published"
+        assert (rig.held(), rig.held(CONFIRMATION)) == (0, 1)
+        faulty.refuse = lambda name: GatewayAnswer.error("READONLY") if name == "append" else None
+        assert queued(await process.push(push_of(2)))
+        assert (rig.held(), rig.held(CONFIRMATION)) == (1, 2)
+    rig.clock.now_s += 59
+    assert rig.receive(queue=CONFIRMATION) == []
+    rig.clock.now_s += 1
+    copies = [Delivery.parse(message["Body"]) for message in rig.receive(queue=CONFIRMATION)]
+    assert sorted(copy.content.message_id for copy in copies if isinstance(copy.content, Event)) == ["1", "2"]
+
+
+@pytest.mark.parametrize("how", ["hangs", "refuses", "garbage"])
+async def test_a_push_whose_copy_cannot_be_kept_is_not_acknowledged(rig: DeliverRig, how: str) -> None:
+    """Who asked for confirmation was promised that a failover loses nothing. Sent again it is one event."""
+    async with broken(how) as url:
+        settings = rig.settings(
+            TIDEMARK_CONFIRM_S="60", TIDEMARK_CONFIRM_QUEUE_URL=f"{url}/000000000000/{CONFIRMATION}"
+        )
+        async with webhook(settings) as process:
+            refused(await process.push(push_of(1)))
+            assert process.took_s < ANSWER_S
+    async with webhook(rig.settings(TIDEMARK_CONFIRM_S="60")) as process:
+        assert (await process.push(push_of(1))).json()["status"] == "duplicate"
+    assert await rig.numbers() == ["1"]
+    assert rig.held(CONFIRMATION) == 1
+
+
+# -- an append that was executed, and not answered
+
+
+@pytest.mark.parametrize("fault", ["held", "lost"])
+async def test_an_append_that_was_executed_but_not_answered_and_its_queued_copy_are_one_event(
+    rig: DeliverRig, faulty: FaultyGateway, fault: str
+) -> None:
+    """The request reached Redis, the answer never came back: the push is in the log and in the queue."""
+    async with webhook(rig.settings()) as process:
+        with faulty.holding("append") if fault == "held" else contextlib.nullcontext():
+            if fault == "lost":
+                faulty.lose_answers("append", 2)
+            assert queued(await process.push(push_of(1)))
+            assert (await rig.numbers(), rig.held()) == (["1"], 1)
+        assert (await rig.run()).failed == []
+        assert (await process.push(push_of(1))).json()["status"] == "duplicate"
+    assert await rig.numbers() == ["1"]
+    assert rig.basis.counts["delivered_before"] == 1
+    assert rig.held() == 0
+
+
+# -- pushes that can never be read
+
+
+async def test_what_can_never_be_read_goes_to_the_dead_letters(rig: DeliverRig) -> None:
+    """Whole up to 256 KiB, so that a later version may read it; of a larger one size, hash and head."""
+    bodies = {"small": b"broken", "large": b"\0" * (256 * KIB), "too large": b"x" * (256 * KIB + 1)}
+    async with webhook(rig.settings()) as process:
+        for body in bodies.values():
+            assert (await process.push(body)).json()["status"] == "rejected"
+    assert rig.held(DEAD_LETTERS) == 3
+    letters = rig.letters()
+    pushes = [Delivery.parse(letter.message).content for letter in letters]
+    assert all(isinstance(push, RawPush) for push in pushes)
+    kept = {push.size: push for push in pushes if isinstance(push, RawPush)}
+    assert kept[6].head == b"broken"
+    assert (kept[256 * KIB].is_whole, kept[256 * KIB + 1].is_whole) == (True, False)
+    assert {letter.death for letter in letters} == {Death.POISON}
+
+
+async def test_a_push_that_can_neither_be_read_nor_parked_is_not_acknowledged(rig: DeliverRig) -> None:
+    """And the answer is in time."""
+    async with broken("hangs") as url:
+        settings = rig.settings(TIDEMARK_DEAD_LETTER_URL=f"{url}/000000000000/{DEAD_LETTERS}")
+        async with webhook(settings) as process:
+            refused(await process.push(b"broken"))
+            assert process.took_s < ANSWER_S
+
+
+async def test_a_push_of_256_kib_goes_through_the_queue_into_the_log(rig: DeliverRig, faulty: FaultyGateway) -> None:
+    """The largest that is read, with the largest names that there are."""
+    mailbox = "a" * 300 + "@example.com"
+    small = push_of("m" * 256, mailbox=mailbox, attributes={"filler": ""})
+    body = push_of("m" * 256, mailbox=mailbox, attributes={"filler": "x" * (256 * KIB - len(small))})
+    assert len(body) == 256 * KIB
+    faulty.refuse = lambda name: GatewayAnswer.error("READONLY") if name == "append" else None
+    async with webhook(rig.settings()) as process:
+        assert queued(await process.push(body))
+    faulty.refuse = lambda _name: None
+    assert (await rig.run()).failed == []
+    assert await rig.numbers(f"gmail:{mailbox}") == ["m" * 256]
