@@ -166,7 +166,7 @@ class _Drill:
             return [task.result() for task in tasks], await breaking
         finally:
             breaking.cancel()
-            await poster.close()
+            await poster.aclose()
 
     async def settle(self) -> None:
         """Wait until nothing is queued and every stream has what the log holds; `SETTLE_S` at most, and the delay."""

@@ -61,7 +61,7 @@ class SteadyTraffic:
         finally:
             sending.cancel()
             ends = await asyncio.gather(sending, *self._under_way, return_exceptions=True)
-            await self._poster.close()
+            await self._poster.aclose()
         for end in ends:
             if isinstance(end, Exception):
                 raise end
