@@ -22,6 +22,7 @@ from shared.position import Position
 ANN, BEN = "ann@example.com", "ben@example.com"
 TOPICS = (f"gmail:{ANN}", f"gmail:{BEN}")
 START = "1000-0"
+TIME = "2026-11-24T12:00:00Z"
 
 
 def position(number: int) -> str:
@@ -302,7 +303,7 @@ def _unreadable_world() -> World:
 
 
 def _letter(content: Event | RawPush) -> DeadLetter:
-    return DeadLetter(Cause.POISON, "not JSON", "t", "t", 1, Delivery(content, "t").to_json())
+    return DeadLetter(Cause.POISON, "not JSON", TIME, TIME, 1, Delivery(content, TIME).to_json())
 
 
 def _raw(push: Push) -> RawPush:
@@ -323,7 +324,7 @@ def test_what_was_rejected_must_be_among_the_dead_letters() -> None:
 def test_what_can_be_read_must_not_be_among_them() -> None:
     world = World(buried=[_letter(Event(TOPICS[0], "{}", "s", "m0"))])
     assert found(world.judge()) == {"strange"}
-    world = World(buried=[DeadLetter(Cause.POISON, "r", "t", "t", 1, "what is this")])
+    world = World(buried=[DeadLetter(Cause.POISON, "r", TIME, TIME, 1, "what is this")])
     assert found(world.judge()) == {"strange"}
 
 
