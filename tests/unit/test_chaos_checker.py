@@ -270,10 +270,11 @@ def test_a_stream_may_end_when_its_socket_was_hit_or_its_process_was_killed_or_i
     [
         World(ends=[End.BROKEN], hurt={"client-1"}),
         World(ends=[End.BROKEN], deaths=[Death("gateway", 99.9)]),
-        World(ends=[End.BROKEN], deaths=[Death("stream", 90.0)]),
+        World(ends=[End.BROKEN], deaths=[Death("stream", -1.0)]),
+        World(ends=[End.BROKEN], deaths=[Death("stream", 101.0)]),
         World(ends=[End.SILENCE]),
     ],
-    ids=["another one was hit", "another process died", "it died long before", "it fell silent"],
+    ids=["another one was hit", "another process died", "it died before", "it died afterwards", "it fell silent"],
 )
 def test_no_other_end_of_a_stream_is_excused(world: World) -> None:
     assert found(world.judge()) == {"ended"}
