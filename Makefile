@@ -1,7 +1,7 @@
 # make demo    the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
 # make test    every test
 # make check   lint, types, import rules, unit tests, audit of the dependencies: under a minute
-# make bench   push-to-client latency; ARGS="flood" or ARGS="verification" for the others; see bench/
+# make bench   push-to-client latency; ARGS="flood", "verification", "drain" or "loading" for the others; see bench/
 # make chaos   break everything by seeded schedules and judge what came of it; ARGS="--seeds 1-100 --jobs 2"
 # make lock    pin the requirements again, after a change of pyproject.toml
 

@@ -1,4 +1,4 @@
-"""Measurements: ``python -m bench [latency|flood|verification]``, the first unless it is told otherwise.
+"""Measurements: ``python -m bench [latency|flood|verification|drain|loading]``, the first unless told otherwise.
 
 Exit code 1 when something was lost, doubled or answered as it should not be. A missed target is shown, not punished:
 it depends on the machine and on who else uses it.
@@ -14,13 +14,19 @@ from collections.abc import Sequence
 
 import uvloop
 
-from bench import flood, latency, verification
+from bench import drain, flood, latency, loading, verification
 from bench.processes import raise_file_limit
 from bench.raw_http import BrokenConnectionError
 from bench.rounds import RoundFailedError
 from infra.local.children import ChildError
 
-_BENCHES = {"latency": latency, "flood": flood, "verification": verification}
+_BENCHES = {
+    "latency": latency,
+    "flood": flood,
+    "verification": verification,
+    "drain": drain,
+    "loading": loading,
+}
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.children import Child, Children, ChildSpec
+from infra.local.queues import QUEUES, queue_access, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
 from infra.local.stack import answers, free_port
 
@@ -45,29 +46,34 @@ class Ports:
     gateway: int
     webhook: int
     stream: int
+    queues: int
 
 
 class Processes:
     """One set of processes on one fresh directory. A child that dies is a fault, though it is started again.
 
-    ``settings`` go before those that the processes would have.
+    ``settings`` go before those that the processes would have. Without ``queues`` there is no queue server, and the
+    deliver function is started by itself.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
-        self.ports = Ports(*(free_port() for _ in range(4)))
+    def __init__(self, directory: Path, settings: Mapping[str, str], *, queues: bool = False) -> None:
+        self.ports = Ports(*(free_port() for _ in range(5)))
         self.gateway_token = secrets.token_urlsafe(24)
         self.token_key = secrets.token_urlsafe(32)
         self.faults: list[str] = []
         self._directory = directory
         self._settings = settings
+        self._queues = queues
         self._children = Children()
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, settings: Mapping[str, str] | None = None) -> AsyncIterator[Processes]:
+    async def running(
+        cls, settings: Mapping[str, str] | None = None, *, queues: bool = False
+    ) -> AsyncIterator[Processes]:
         """Start them, and stop them for sure. Raises ChildError."""
         with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as directory:
-            processes = cls(Path(directory), settings or {})
+            processes = cls(Path(directory), settings or {}, queues=queues)
             try:
                 await processes.start()
                 yield processes
@@ -91,17 +97,9 @@ class Processes:
                 headers={"Authorization": f"Bearer {self.gateway_token}"},
             ),
         )
-        product = {
-            "UPSTASH_REDIS_REST_URL": f"http://127.0.0.1:{ports.gateway}",
-            "UPSTASH_REDIS_REST_TOKEN": self.gateway_token,
-            "TIDEMARK_STAGE": STAGE,
-            "TIDEMARK_PUSH_AUTH": "off",
-            "TIDEMARK_TOKEN_KEYS": f"{KEY_ID}:{self.token_key}",
-            # The limiter is asked as ever, and never says no.
-            "TIDEMARK_PUSH_LIMIT": "100000000",
-            "TIDEMARK_VERIFIED_LIMIT": "100000000",
-            **self._settings,
-        }
+        if self._queues:
+            await self._start_queues()
+        product = self.product
         await self._start(
             "webhook",
             [python, *_UVICORN, "bench.webhook_server:app", "--port", str(ports.webhook)],
@@ -114,6 +112,32 @@ class Processes:
             {**product, "PORT": str(ports.stream), "TIDEMARK_HOST": "127.0.0.1"},
             lambda: answers(f"http://127.0.0.1:{ports.stream}/healthz"),
         )
+
+    @property
+    def product(self) -> Mapping[str, str]:
+        """Return the settings of the functions."""
+        ports = self.ports
+        queue_url = f"http://127.0.0.1:{ports.queues}"
+        return {
+            "UPSTASH_REDIS_REST_URL": f"http://127.0.0.1:{ports.gateway}",
+            "UPSTASH_REDIS_REST_TOKEN": self.gateway_token,
+            "TIDEMARK_STAGE": STAGE,
+            "TIDEMARK_PUSH_AUTH": "off",
+            "TIDEMARK_TOKEN_KEYS": f"{KEY_ID}:{self.token_key}",
+            # The limiter is asked as ever, and never says no.
+            "TIDEMARK_PUSH_LIMIT": "100000000",
+            "TIDEMARK_VERIFIED_LIMIT": "100000000",
+            **(queue_settings(queue_url, self.gateway_token) if self._queues else {}),
+            **self._settings,
+        }
+
+    async def start_deliver(self) -> None:
+        """Start the deliver function; returns at once. Raises ChildError."""
+
+        async def ready() -> None:
+            """Return: it serves nobody."""
+
+        await self._start("deliver", [sys.executable, "-m", "infra.local.event_source"], self.product, ready)
 
     async def stop(self) -> None:
         """End all of them."""
@@ -128,6 +152,17 @@ class Processes:
     def pids(self) -> dict[str, int]:
         """Process ids by name."""
         return self._children.pids
+
+    async def _start_queues(self) -> None:
+        data = str(self._directory / "queues.sqlite")
+        named = [argument for name in QUEUES for argument in ("--queue", name)]
+        port = self.ports.queues
+        await self._start(
+            "queues",
+            [sys.executable, "-m", "infra.local.queue_server", "--port", str(port), "--data", data, *named],
+            queue_access(self.gateway_token),
+            lambda: answers(f"http://127.0.0.1:{port}/healthz"),
+        )
 
     async def _start(
         self, name: str, argv: list[str], env: Mapping[str, str], ready: Callable[[], Awaitable[None]]

@@ -58,9 +58,14 @@ class Intake:
         delivery = Delivery(event, accepted_at=received_at)
         if self._confirmation is None:
             return await self._keep(delivery, event, until)
-        confirming = asyncio.ensure_future(
-            self._confirmation.put(delivery, timeout_s=min(SEND_TIMEOUT_S, _left_s(until)))
-        )
+        if self._queue is not None and self._log.is_left_alone:
+            # What goes to the queue gets its copy when it is delivered. One that was sent now would come before that
+            # after a long outage, and would bring the push into the log before those queued earlier.
+            taken = await self._keep(delivery, event, until)
+            if taken.position is not None:
+                await self._confirm(self._confirmation, delivery, until)
+            return taken
+        confirming = asyncio.ensure_future(self._confirm(self._confirmation, delivery, until))
         try:
             taken = await self._keep(delivery, event, until)
         except BaseException:  # cancellation included: nothing may outlive the request
@@ -82,6 +87,10 @@ class Intake:
         for queue in (self._queue, self._confirmation):
             if queue is not None:
                 await queue.close()
+
+    @staticmethod
+    async def _confirm(confirmation: Confirmation, delivery: Delivery, until: float) -> None:
+        await confirmation.put(delivery, timeout_s=min(SEND_TIMEOUT_S, _left_s(until)))
 
     async def _keep(self, delivery: Delivery, event: Event, until: float) -> Taken:
         try:

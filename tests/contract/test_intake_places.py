@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import pytest
 
@@ -40,6 +41,35 @@ async def test_with_confirmation_a_push_is_in_two_places_before_it_is_answered(
     rig.clock.now_s += 1
     copies = [Delivery.parse(message["Body"]) for message in rig.receive(queue=CONFIRMATION)]
     assert sorted(copy.content.message_id for copy in copies if isinstance(copy.content, Event)) == ["1", "2"]
+
+
+async def test_while_the_breaker_is_open_a_push_has_no_copy_that_could_come_into_the_log_before_it(
+    rig: DeliverRig, faulty: FaultyGateway
+) -> None:
+    """After an outage longer than the delay copies come in any order; what is delivered gets its copy then."""
+    faulty.refuse = lambda name: GatewayAnswer.error("READONLY") if name == "append" else None
+    async with webhook(rig.settings(TIDEMARK_CONFIRM_S="60", TIDEMARK_BREAKER_S="1")) as process:
+        for number in range(5):
+            assert queued(await process.push(push_of(number)))
+        began = time.monotonic()
+        for number in range(5, 10):
+            assert queued(await process.push(push_of(number)))
+        if time.monotonic() - began < 0.9:  # then none of them was a try whether the log is back
+            assert rig.held(CONFIRMATION) == 5
+        faulty.refuse = lambda _name: None
+        number = 10
+        while queued(await process.push(push_of(number, mailbox="ben@example.com"))):
+            number += 1
+        # It found the log well again, and was not to be queued: its copy is there when it is answered.
+        assert len(await rig.numbers("gmail:ben@example.com")) == 1
+        copies = rig.held(CONFIRMATION)
+        assert copies >= 6
+    rig.start(TIDEMARK_CONFIRM_S="60")
+    waiting = rig.held()
+    for _ in range(-(-waiting // 10)):
+        assert (await rig.run()).failed == []
+    assert await rig.numbers() == [str(number) for number in range(10)]
+    assert rig.held(CONFIRMATION) == copies + waiting
 
 
 @pytest.mark.parametrize("how", ["hangs", "refuses", "garbage"])

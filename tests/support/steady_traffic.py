@@ -99,16 +99,9 @@ class SteadyTraffic:
         began = loop.time()
         status: int | None = None
         said: Mapping[str, Any] = {}
-        self._drop_closed()
         with contextlib.suppress(OSError, EOFError, TimeoutError):
             status, said, *_ = await self._poster.post("/push", body, timeout_s=ACK_DEADLINE_S)
         self.told.append(Told(push, began, loop.time(), status, said))
-
-    def _drop_closed(self) -> None:
-        """Forget the connections that the server has closed meanwhile, for they were not used for long."""
-        for kept in [kept for kept in self._poster._idle if kept[0].at_eof()]:
-            self._poster._idle.remove(kept)
-            kept[1].close()
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
