@@ -16,6 +16,8 @@ _COMMANDS = {
     "token": "print a client token",
     "revoke": "let none of a user's tokens count any more",
     "tail": "follow the stream, one event a line",
+    "dlq": "list, show and put back dead letters",
+    "forget": "erase what is held about a mailbox",
     "drill": "kill the primary Redis while traffic flows, and report what came of it",
     "doctor": "check settings and dependencies, and say what to fix",
 }

@@ -68,8 +68,12 @@ class Delivery:
 
     @property
     def group(self) -> str:
-        """What keeps its order among itself: one topic. A hash, for AWS allows 128 characters."""
-        return _hash("push" if isinstance(self.content, RawPush) else self.content.topic)
+        """What keeps its order among itself: one topic. A hash, for AWS allows 128 characters.
+
+        A push that could not be read belongs to no topic, and holds up nobody.
+        """
+        content = self.content
+        return _hash("push", content.sha256) if isinstance(content, RawPush) else _hash(content.topic)
 
     @property
     def dedupe_id(self) -> str:

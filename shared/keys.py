@@ -42,6 +42,11 @@ class Keys:
         """When the tokens of which users were revoked."""
         return f"{self._prefix}revoked"
 
+    @property
+    def probe(self) -> str:
+        """A key that only shows whether Redis can be written to."""
+        return f"{self._prefix}probe"
+
     def limit(self, quota: str) -> str:
         """Return what the counters of a rate limit begin with."""
         return f"{self._prefix}limit:{quota}"
@@ -51,8 +56,8 @@ class Keys:
         return f"{self._prefix}log:{topic}"
 
     def last(self, topic: str) -> str:
-        """Return where the position of a topic's last event is kept."""
-        return f"{self._prefix}last:{topic}"
+        """Return where the position of a topic's last event is kept. It outlives the log, and so names nobody."""
+        return f"{self._prefix}last:{digest(topic)}"
 
     def seen(self, subscription: str, message_id: str) -> str:
         """Return the dedupe key of a Pub/Sub message."""
@@ -61,6 +66,10 @@ class Keys:
     def ack(self, user: str, client: str) -> str:
         """Return where the cursor that a user's client has acknowledged is kept."""
         return f"{self._prefix}ack:{digest(user)}:{client}"
+
+    def acks(self, user: str) -> str:
+        """Return the pattern of a user's acks, whatever the clients."""
+        return self.ack(user, "*")
 
     @property
     def live_prefix(self) -> str:

@@ -299,6 +299,16 @@ class Log:
             clock, _born = answer
             self.saw(Position.parse(clock))
 
+    async def forget(self, topic: str) -> int:
+        """Erase what a topic holds and return how many events that were. Every older cursor is told of a gap.
+
+        Raises LogUnavailableError or LogDefectError; then it may or may not be erased, and may be tried again.
+        """
+        keys = [self._keys.log(topic), self._keys.last(topic)]
+        erased = await self._run("forget", keys, [self._retention.memory_s], timeout_s=READ_TIMEOUT_S)
+        with _readable("forget"):
+            return int(erased)
+
     async def settle(self) -> None:
         """Wait until nothing is under way to Redis that nobody waits for."""
         await self._upstash.settle()

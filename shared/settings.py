@@ -70,6 +70,15 @@ class Queues:
     confirmation: str | None
     confirm_s: int | None
 
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Queues:
+        """Read nothing but these. Raises SettingsError with one line that names every one at fault."""
+        reader = _Reader(environ)
+        queues = reader.queues(required=True)
+        reader.finish()
+        assert queues is not None  # noqa: S101 - they are required
+        return queues
+
 
 @dataclass(frozen=True, slots=True)
 class PushAuth:

@@ -18,8 +18,6 @@ ALLOWED = frozenset({200, 401, 429, 503})
 _OK = 200
 _WORDS = frozenset({"published", "duplicate", "queued"})
 _REJECTED = frozenset({"rejected"})
-#: A connection whose process was killed hears of it within so long, s.
-_HEARD_WITHIN_S = 1.0
 #: How much sooner a client may note its end than the death is noted, s.
 _CLOCKS_S = 0.1
 
@@ -273,7 +271,8 @@ def _judge_end(connection: Connection, record: Record, verdict: Verdict) -> None
     if any(bye["reason"] == "rotate" for bye in connection.byes):
         return
     killed = [death.at for death in record.deaths if death.process == "stream"]
-    if any(-_CLOCKS_S <= connection.ended_at - at <= _HEARD_WITHIN_S for at in killed):
+    # However late it heard of it: nothing that was asked of a process outlives it.
+    if any(connection.asked_at <= at <= connection.ended_at + _CLOCKS_S for at in killed):
         return
     said = f", after {connection.byes}" if connection.byes else ""
     verdict.ended.append(

@@ -113,9 +113,6 @@ class ClientStream:
                 if self._stalled_by is not None and not self._stalled_by.over.is_set():
                     self._link.fire(Kind.STALL)
                     await self._stalled_by.over.wait()
-                    if source.at_eof() and self._named is not None:
-                        # It ended meanwhile, and the client hears of it only now.
-                        self._link.hurt.add(self._named)
                 if self._cut_by is not None and len(data) >= self._left_bytes:
                     writer.write(data[: self._left_bytes])
                     await writer.drain()

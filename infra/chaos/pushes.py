@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ ACK_DEADLINE_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 0.8
 _ACKNOWLEDGED = range(200, 300)
+_SLOWER = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +97,55 @@ def traffic(
     ]
 
 
+class _Window:
+    """How many requests may be under way: fewer after each that was not acknowledged, more after each that was.
+
+    Pub/Sub slows a whole subscription down like this.
+    """
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+        self._size = float(most)
+        self._busy = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Wait until one more may be sent."""
+        while self._busy >= self._size:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        self._busy += 1
+
+    def leave(self, *, acknowledged: bool) -> None:
+        """Say what became of one."""
+        self._busy -= 1
+        self._size = min(self._most, self._size + 1) if acknowledged else max(self._least, self._size * _SLOWER)
+        free = int(self._size) - self._busy
+        while free > 0 and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
+
+
 class Sender:
     """Sends pushes, a ``twice`` share of them again once acknowledged, up to ``later_s`` afterwards.
 
-    ``seed`` decides which. No more than ``outstanding`` wait for their answers at a time: Pub/Sub sends no faster
-    than it is answered.
+    ``seed`` decides which. No more than ``outstanding`` wait to be acknowledged at a time. With ``least`` it slows
+    down when they are not, as Pub/Sub does, to so many requests at a time.
     """
 
     def __init__(
-        self, poster: Poster, *, seed: int = 0, twice: float = 0.02, later_s: float = 0.0, outstanding: int = 24
+        self,
+        poster: Poster,
+        *,
+        seed: int = 0,
+        twice: float = 0.02,
+        later_s: float = 0.0,
+        outstanding: int = 24,
+        least: int | None = None,
     ) -> None:
         self.started = 0
         self.repeats = 0
@@ -114,6 +156,7 @@ class Sender:
         self._twice = twice
         self._later_s = later_s
         self._outstanding = outstanding
+        self._window = _Window(outstanding if least is None else least, outstanding)
         self._poster = poster
         self._rng = random.Random(seed)  # noqa: S311 - it has to be repeatable
 
@@ -156,15 +199,23 @@ class Sender:
 
     async def _attempt(self, push: Push) -> bool:
         """Send once. Returns whether it was acknowledged."""
+        await self._window.enter()
+        acknowledged = False
+        try:
+            attempt = await self._send_once(push)
+            acknowledged = attempt.acknowledged
+        finally:
+            self._window.leave(acknowledged=acknowledged)
+        self.attempts_of.setdefault(push.message_id, []).append(attempt)
+        if acknowledged:
+            self.acknowledged.add(push.message_id)
+        return acknowledged
+
+    async def _send_once(self, push: Push) -> Attempt:
         at, began = time.time(), time.monotonic()
         try:
             status, said, injected = await self._poster.post("/push", push.body(), timeout_s=ACK_DEADLINE_S)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             failure = f"{type(error).__name__}: {error}"
-            attempt = Attempt(at, time.monotonic() - began, None, failure=failure)
-        else:
-            attempt = Attempt(at, time.monotonic() - began, status, said, injected)
-        self.attempts_of.setdefault(push.message_id, []).append(attempt)
-        if attempt.acknowledged:
-            self.acknowledged.add(push.message_id)
-        return attempt.acknowledged
+            return Attempt(at, time.monotonic() - began, None, failure=failure)
+        return Attempt(at, time.monotonic() - began, status, said, injected)

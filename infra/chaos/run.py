@@ -36,7 +36,7 @@ SETTLE_S = 1.0
 _PUSHES_PER_S = (50, 100)
 _GREETED_S = 20.0
 _POLL_S = 0.1
-_LONGEST_OUTSTANDING = 300
+_MOST_OUTSTANDING, _LEAST_OUTSTANDING = 300, 16
 _PAGE = 500
 
 
@@ -141,7 +141,8 @@ async def run_seed(seed: int, seconds: float, ground: Ground) -> Result:
         seed=seed,
         twice=0.05,
         later_s=3.0,
-        outstanding=_LONGEST_OUTSTANDING,
+        outstanding=_MOST_OUTSTANDING,
+        least=_LEAST_OUTSTANDING,
     )
     strange: list[str] = []
     async with contextlib.AsyncExitStack() as open_:

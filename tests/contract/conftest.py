@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command import Command
 from tests.support.deliver_rig import DeliverRig, deliver_rig
 from tests.support.faulty_gateway import FaultyGateway, FaultyWorld
 from tests.support.gateway import GatewayProcess, GatewayThread, RedisServer
 from tests.support.log_rig import Rig, rig
 from tests.support.moto_server import MotoServerProcess
 from tests.support.queue_server import QueueServerProcess
+from tests.support.queue_set import QueueSet
 from tests.support.sqs import Sqs
+from tests.support.stored import Stored
 
 
 @pytest.fixture
@@ -56,6 +59,24 @@ def own_gateway(own_redis: RedisServer) -> Iterator[GatewayThread]:
     """Give the gateway over `own_redis`."""
     with GatewayThread.running(own_redis.url) as running:
         yield running
+
+
+@pytest.fixture
+def queues(queue_server: QueueServerProcess) -> QueueSet:
+    """Give three queues that no other test has."""
+    return QueueSet(queue_server)
+
+
+@pytest.fixture
+def stored(gateway: GatewayProcess, queues: QueueSet) -> Stored:
+    """Give a stage of one's own behind the real gateway, with `queues`."""
+    return Stored(gateway, queues)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Give what runs `tidemark` here."""
+    return Command(capsys)
 
 
 @pytest.fixture(scope="session")

@@ -694,6 +694,14 @@ GOOD = {
     "TIDEMARK_BYPASS_SECRET": "b" * 32,
     "TIDEMARK_CORS_ORIGINS": "https://app.example.com, http://localhost:3000",
     "TIDEMARK_TRUSTED_PROXIES": "10.0.0.0/8,::1",
+    "AWS_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "the-id-of-an-access-key",
+    "AWS_SECRET_ACCESS_KEY": "the-secret-of-an-access-key",
+    "TIDEMARK_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/tidemark.fifo",
+    "TIDEMARK_DEAD_LETTER_URL": "https://sqs.eu-west-1.amazonaws.com/1/tidemark-dead",
+    "TIDEMARK_CONFIRM_S": "30",
+    "TIDEMARK_CONFIRM_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/tidemark-confirmation",
+    "TIDEMARK_BREAKER_S": "30",
     "SENTRY_DSN": "https://public@sentry.example.com/1",
 }
 

@@ -22,6 +22,7 @@ from shared.position import Position
 ANN, BEN = "ann@example.com", "ben@example.com"
 TOPICS = (f"gmail:{ANN}", f"gmail:{BEN}")
 START = "1000-0"
+TIME = "2026-11-24T12:00:00Z"
 
 
 def position(number: int) -> str:
@@ -269,10 +270,11 @@ def test_a_stream_may_end_when_its_socket_was_hit_or_its_process_was_killed_or_i
     [
         World(ends=[End.BROKEN], hurt={"client-1"}),
         World(ends=[End.BROKEN], deaths=[Death("gateway", 99.9)]),
-        World(ends=[End.BROKEN], deaths=[Death("stream", 90.0)]),
+        World(ends=[End.BROKEN], deaths=[Death("stream", -1.0)]),
+        World(ends=[End.BROKEN], deaths=[Death("stream", 101.0)]),
         World(ends=[End.SILENCE]),
     ],
-    ids=["another one was hit", "another process died", "it died long before", "it fell silent"],
+    ids=["another one was hit", "another process died", "it died before", "it died afterwards", "it fell silent"],
 )
 def test_no_other_end_of_a_stream_is_excused(world: World) -> None:
     assert found(world.judge()) == {"ended"}
@@ -302,7 +304,7 @@ def _unreadable_world() -> World:
 
 
 def _letter(content: Event | RawPush) -> DeadLetter:
-    return DeadLetter(Cause.POISON, "not JSON", "t", "t", 1, Delivery(content, "2026-11-24T12:00:00.000Z").to_json())
+    return DeadLetter(Cause.POISON, "not JSON", TIME, TIME, 1, Delivery(content, TIME).to_json())
 
 
 def _raw(push: Push) -> RawPush:
@@ -323,7 +325,7 @@ def test_what_was_rejected_must_be_among_the_dead_letters() -> None:
 def test_what_can_be_read_must_not_be_among_them() -> None:
     world = World(buried=[_letter(Event(TOPICS[0], "{}", "s", "m0"))])
     assert found(world.judge()) == {"strange"}
-    world = World(buried=[DeadLetter(Cause.POISON, "r", "t", "t", 1, "what is this")])
+    world = World(buried=[DeadLetter(Cause.POISON, "r", TIME, TIME, 1, "what is this")])
     assert found(world.judge()) == {"strange"}
 
 

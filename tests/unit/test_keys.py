@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ def all_names(keys: Keys, topic: str = "gmail:a@b.c") -> set[str]:
         keys.clock,
         keys.born,
         keys.parked,
+        keys.probe,
         keys.log(topic),
         keys.last(topic),
         keys.seen("projects/p/subscriptions/s", "1"),
@@ -26,7 +29,7 @@ def all_names(keys: Keys, topic: str = "gmail:a@b.c") -> set[str]:
 def test_everything_of_a_stage_stands_under_its_prefix() -> None:
     """Stages may share a database, so no name of one is a name of another."""
     names = all_names(Keys("dev"))
-    assert len(names) == 8
+    assert len(names) == 9
     assert all(name.startswith("tidemark:dev:") for name in names)
     assert names.isdisjoint(all_names(Keys("dev2")))
 
@@ -48,8 +51,9 @@ def test_dedupe_keys_differ_when_subscription_or_message_differ(text: str, data:
 
 
 def test_ids_of_people_stand_in_keys_as_hashes_only() -> None:
-    """A user's id may be an address, and keys appear in consoles and logs."""
+    """A user's id may be an address, keys appear in consoles and logs, and some outlive what they are about."""
     assert "ann@example.com" not in Keys("dev").ack("ann@example.com", "tab")
+    assert "ann@example.com" not in Keys("dev").last("gmail:ann@example.com")
     assert "message-77" not in Keys("dev").seen("projects/p", "message-77")
 
 
@@ -57,6 +61,16 @@ def test_acks_of_two_users_with_one_client_name_are_apart() -> None:
     """A client is known by its user and its name."""
     keys = Keys("dev")
     assert len({keys.ack("u", "a"), keys.ack("u", "b"), keys.ack("v", "a")}) == 3
+
+
+def test_the_pattern_of_a_users_acks_finds_all_of_them_and_no_others() -> None:
+    """As Redis matches it: a star, and nothing else that means something, whatever the user is called."""
+    keys = Keys("dev")
+    pattern = keys.acks("u*[a]?")
+    assert pattern.count("*") == 1
+    assert not set(pattern) & set("?[]\\")
+    assert fnmatchcase(keys.ack("u*[a]?", "tab"), pattern)
+    assert not fnmatchcase(keys.ack("ux", "tab"), pattern)
 
 
 @given(st.text(max_size=40).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text)))
