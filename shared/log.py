@@ -10,11 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.breaker import Breaker
 from shared.coalesce import Coalescer
@@ -34,6 +33,8 @@ from shared.scripts import script
 from shared.upstash import Upstash
 
 logger = logging.getLogger("tidemark.log")
+
+T = TypeVar("T")
 
 APPEND_TIMEOUT_S = 1.5
 READ_TIMEOUT_S = 3.0
@@ -145,7 +146,13 @@ class Log:
         Raises LogUnavailableError or LogDefectError; then it may or may not be stored, and may be sent again.
         """
         keys = self._keys
-        answer = await self._run(
+
+        def appended(answer: Any) -> Appended:
+            position, before, clock = answer
+            self.saw(Position.parse(clock))
+            return Appended(Position.parse(position), duplicate=before == "1")
+
+        return await self._run(
             "append",
             [keys.clock, keys.born, keys.log(topic), keys.last(topic), keys.seen(subscription, message_id)],
             [
@@ -159,13 +166,9 @@ class Log:
                 self._retention.memory_s,
                 self._now_ms,
             ],
+            appended,
             timeout_s=timeout_s,
         )
-        with _readable("append"):
-            position, before, clock = answer
-            appended = Appended(Position.parse(position), duplicate=before == "1")
-            self.saw(Position.parse(clock))
-        return appended
 
     async def read(self, topics: Mapping[str, From], *, limit: int, user: str | None = None) -> Reading:
         """Read what topics hold after their cursors: about ``limit`` entries at most, and 1 MB.
@@ -192,43 +195,47 @@ class Log:
             for topic, start in query.topics:
                 keys += [self._keys.log(topic), self._keys.last(topic)]
                 args += [str(start.cursor), str(start.born_told)]
-        answer = await self._run("read", keys, args, timeout_s=READ_TIMEOUT_S)
-        with _readable("read"):
+
+        def readings(answer: Any) -> list[Reading]:
             clock_text, born_text, topics, moments, _ = answer
             clock, born = Position.parse(clock_text), Position.parse(born_text)
             named = [topic for query in queries for topic, _ in query.topics]
             read = iter([_topic_read(topic, of, clock, born) for topic, of in zip(named, topics, strict=True)])
             revoked_at = dict(zip(users, [_revoked_at(moment) for moment in moments], strict=True))
-        self.saw(clock)
-        return [
-            Reading(
-                clock,
-                born,
-                tuple(islice(read, len(query.topics))),
-                None if query.user is None else revoked_at[digest(query.user)],
-            )
-            for query in queries
-        ]
+            self.saw(clock)
+            return [
+                Reading(
+                    clock,
+                    born,
+                    tuple(islice(read, len(query.topics))),
+                    None if query.user is None else revoked_at[digest(query.user)],
+                )
+                for query in queries
+            ]
+
+        return await self._run("read", keys, args, readings, timeout_s=READ_TIMEOUT_S)
 
     async def glance(self, *, revoked_after_ms: int) -> Glance:
         """Ask how far the log is, and what was revoked after a moment, oldest first: `MAX_REVOCATIONS` at most.
 
         Raises LogUnavailableError or LogDefectError.
         """
-        answer = await self._run(
-            "read",
-            [self._keys.clock, self._keys.born, self._keys.revoked],
-            self._read_args(1, [], revoked_after_ms=str(revoked_after_ms)),
-            timeout_s=READ_TIMEOUT_S,
-        )
-        with _readable("read"):
+
+        def glance(answer: Any) -> Glance:
             clock, born, _, _, found = answer
             revocations = tuple(
                 Revocation(user, int(float(at))) for user, at in zip(found[::2], found[1::2], strict=True)
             )
-            glance = Glance(Position.parse(clock), Position.parse(born), revocations)
-        self.saw(glance.clock)
-        return glance
+            self.saw(Position.parse(clock))
+            return Glance(Position.parse(clock), Position.parse(born), revocations)
+
+        return await self._run(
+            "read",
+            [self._keys.clock, self._keys.born, self._keys.revoked],
+            self._read_args(1, [], revoked_after_ms=str(revoked_after_ms)),
+            glance,
+            timeout_s=READ_TIMEOUT_S,
+        )
 
     def _read_args(self, limit: int, users: Sequence[str], *, revoked_after_ms: str = "") -> list[str | int]:
         return [
@@ -245,12 +252,13 @@ class Log:
 
     async def revoke(self, user: str) -> Revocation:
         """Let no token count any more that this user has now. Raises LogUnavailableError or LogDefectError."""
-        moment = await self._execute(
-            ["EVAL", script("revoke"), 1, self._keys.revoked, digest(user), self._now_ms, KEEP_REVOCATIONS_MS],
+        return await self._run(
+            "revoke",
+            [self._keys.revoked],
+            [digest(user), self._now_ms, KEEP_REVOCATIONS_MS],
+            lambda moment: Revocation(digest(user), int(moment)),
             timeout_s=READ_TIMEOUT_S,
         )
-        with _readable("revoke"):
-            return Revocation(digest(user), int(moment))
 
     async def ack(self, user: str, client: str, cursor: Position, *, issued_at: float = math.inf) -> Position:
         """Keep a client's cursor for the retention time and return the one kept: it never moves backwards.
@@ -258,7 +266,13 @@ class Log:
         Raises CursorAheadError when it lies beyond the clock, and TokenRevokedError when the user's tokens were
         revoked after ``issued_at``, in Unix seconds.
         """
-        answer = await self._run(
+
+        def acked(answer: Any) -> tuple[str, Position | None]:
+            kept, clock = answer
+            self.saw(Position.parse(clock))
+            return kept, Position.parse(kept) if kept and kept != "revoked" else None
+
+        kept, position = await self._run(
             "ack",
             [self._keys.clock, self._keys.born, self._keys.ack(user, client), self._keys.revoked],
             [
@@ -269,12 +283,9 @@ class Log:
                 digest(user),
                 str(min(issued_at, _NEVER_S) * 1000),
             ],
+            acked,
             timeout_s=READ_TIMEOUT_S,
         )
-        with _readable("ack"):
-            kept, clock = answer
-            self.saw(Position.parse(clock))
-            position = Position.parse(kept) if kept and kept != "revoked" else None
         if position is not None:
             return position
         if kept:
@@ -283,21 +294,26 @@ class Log:
 
     async def acked(self, user: str, client: str) -> Position | None:
         """Return the cursor that a client has acknowledged, if one is kept."""
-        kept = await self._execute(["GET", self._keys.ack(user, client)], timeout_s=READ_TIMEOUT_S)
-        with _readable("GET"):
-            return None if kept is None else Position.parse(kept)
+        return await self._execute(
+            ["GET", self._keys.ack(user, client)],
+            lambda kept: None if kept is None else Position.parse(kept),
+            timeout_s=READ_TIMEOUT_S,
+        )
 
     async def fence(self, lost: Position) -> None:
         """Say that an event at ``lost`` was seen and is gone: every cursor up to now is told of a gap."""
-        answer = await self._run(
+
+        def fenced(answer: Any) -> None:
+            clock, _born = answer
+            self.saw(Position.parse(clock))
+
+        await self._run(
             "fence",
             [self._keys.clock, self._keys.born],
             [str(self._seen), self._now_ms, str(lost)],
+            fenced,
             timeout_s=READ_TIMEOUT_S,
         )
-        with _readable("fence"):
-            clock, _born = answer
-            self.saw(Position.parse(clock))
 
     async def forget(self, topic: str) -> int:
         """Erase what a topic holds and return how many events that were. Every older cursor is told of a gap.
@@ -305,9 +321,7 @@ class Log:
         Raises LogUnavailableError or LogDefectError; then it may or may not be erased, and may be tried again.
         """
         keys = [self._keys.log(topic), self._keys.last(topic)]
-        erased = await self._run("forget", keys, [self._retention.memory_s], timeout_s=READ_TIMEOUT_S)
-        with _readable("forget"):
-            return int(erased)
+        return await self._run("forget", keys, [self._retention.memory_s], int, timeout_s=READ_TIMEOUT_S)
 
     async def settle(self) -> None:
         """Wait until nothing is under way to Redis that nobody waits for."""
@@ -321,17 +335,24 @@ class Log:
         """Raise LogUnavailableError unless Redis answers."""
         await self._upstash.ping(timeout_s=timeout_s)
 
-    async def _run(self, name: str, keys: Sequence[str], args: Sequence[str | int], *, timeout_s: float) -> Any:
-        return await self._execute(["EVAL", script(name), len(keys), *keys, *args], timeout_s=timeout_s)
+    async def _run(
+        self, name: str, keys: Sequence[str], args: Sequence[str | int], read: Callable[[Any], T], *, timeout_s: float
+    ) -> T:
+        return await self._execute(["EVAL", script(name), len(keys), *keys, *args], read, timeout_s=timeout_s)
 
-    async def _execute(self, command: Sequence[str | int], *, timeout_s: float) -> Any:
-        if self._breaker is None:
-            return await self._upstash.execute(command, timeout_s=timeout_s)
-        return await self._breaker.call(partial(self._upstash.execute, command, timeout_s=timeout_s))
+    async def _execute(self, command: Sequence[str | int], read: Callable[[Any], T], *, timeout_s: float) -> T:
+        """Run a command and read its answer: one that cannot be ours is no sign of life for the breaker."""
+
+        async def work() -> T:
+            answer = await self._upstash.execute(command, timeout_s=timeout_s)
+            with _readable():
+                return read(answer)
+
+        return await (work() if self._breaker is None else self._breaker.call(work))
 
 
 @contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _readable() -> Iterator[None]:
     """Read an answer inside of this. Raises LogUnavailableError for one that our script cannot have given.
 
     Then something else has answered in Redis's place: whatever it was, it is no fault of the caller's request.
@@ -339,7 +360,7 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except (BadCursorError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise LogUnavailableError(f"{name} was answered with something unreadable", Trouble.UNREADABLE) from error
+        raise LogUnavailableError("Redis answered with something unreadable", Trouble.UNREADABLE) from error
 
 
 def _revoked_at(moment_ms: str) -> float | None:

@@ -17,7 +17,7 @@ from shared.dead_letters import DeadLetters
 from shared.delivery import DeadLetter, Death, Delivery, Event, UnreadableDeliveryError
 from shared.delivery_queue import Confirmation
 from shared.envelope import envelope_of
-from shared.errors import LogUnavailableError
+from shared.errors import LogUnavailableError, QueueUnavailableError
 from shared.intake import FAILING_TIMEOUT_S
 from shared.log import APPEND_TIMEOUT_S, Log
 from shared.push import UnreadablePushError, parse_push, rfc3339
@@ -91,9 +91,21 @@ class Courier:
     async def deliver(self, record: SQSRecord) -> None:
         """Bring a message to where it belongs; it may be deleted then.
 
-        Raises LogUnavailableError or QueueUnavailableError when it must come back later.
+        Raises LogUnavailableError or QueueUnavailableError when it must come back later, and whatever else is a
+        defect for the first times: then the message is moved, for it must not hold up its group for ever.
         """
         parcel = Parcel.of(record)
+        try:
+            await self._deliver(parcel)
+        except (LogUnavailableError, QueueUnavailableError):
+            raise
+        except Exception as error:
+            if parcel.receives < TRIES:
+                raise
+            logger.exception("a message cannot be delivered")
+            await self._bury(parcel, Death.UNKNOWN, f"{type(error).__name__}: {error}", parcel.receives)
+
+    async def _deliver(self, parcel: Parcel) -> None:
         try:
             delivery = Delivery.parse(parcel.body)
             event = self._event(delivery)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from functions.deliver.backoff import MOST_S
+from functions.deliver.courier import TRIES, Courier
 from infra.local.queues import DEAD_LETTERS
-from shared.delivery import Death
+from shared.delivery import Death, Delivery, Event
 from tests.support.deliver_rig import DeliverRig, delivery, message_ids
 from tests.support.faulty_gateway import Answer, FaultyGateway
 from tests.support.intake import push_of
@@ -360,3 +361,27 @@ async def test_an_event_that_is_neither_a_batch_nor_a_schedule_is_refused(rig: D
         with pytest.raises(ValueError, match="neither"):
             deliver(told, None)
     assert rig.basis.counts.snapshot() == {}
+
+
+async def test_a_defect_anywhere_else_does_not_hold_up_its_group_for_ever(
+    rig: DeliverRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice it comes back, the third time it waits for somebody, and what follows it is delivered."""
+    rig.start()
+
+    def broken(courier: Courier, told: Delivery) -> Event:
+        if "broken" in str(told):
+            raise RuntimeError("a defect")
+        return original(courier, told)
+
+    original = Courier._event
+    monkeypatch.setattr(Courier, "_event", broken)
+    rig.put(delivery("broken", ANN))
+    rig.put(delivery(2, ANN))
+    for _ in range(TRIES - 1):
+        assert len((await rig.run()).failed) == 2
+        rig.clock.now_s += MOST_S
+    assert (await rig.run()).failed == []
+    assert await rig.numbers(ANN) == ["2"]
+    [letter] = rig.letters()
+    assert (letter.death, letter.reason, letter.attempts) == (Death.UNKNOWN, "RuntimeError: a defect", TRIES)
