@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -211,13 +211,18 @@ def _word(told: Mapping[str, Any], name: str) -> str:
 
 def _moment(told: Mapping[str, Any], name: str) -> str:
     value = _word(told, name)
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    if not _is_moment(value):
         raise UnreadableDeliveryError(f"no {name}")
     return value
+
+
+def _is_moment(value: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(value)
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return moment.tzinfo is not None
 
 
 def _number(told: Mapping[str, Any], name: str) -> int:

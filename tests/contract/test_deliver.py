@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from infra.local.queues import DEAD_LETTERS
 from shared.delivery import Death
 from tests.support.deliver_rig import DeliverRig, delivery, message_ids
 from tests.support.faulty_gateway import Answer, FaultyGateway
+from tests.support.intake import push_of
 
 DAY_S = 86_400
 ANN, BEN, CAT = (f"gmail:{name}@example.com" for name in ("ann", "ben", "cat"))
@@ -98,6 +100,10 @@ def without(name: str) -> str:
     return json.dumps(told)
 
 
+#: A good push without a time of its own: the moment when it came stands in for that.
+TIMELESS = base64.b64encode(push_of(1)).decode()
+
+
 def push(**members: Any) -> str:
     """Write a delivery of a push that could not be read before."""
     named = {"size": 3, "sha256": "x", "head": "YWJj", "pubsub": {}, **members}
@@ -129,7 +135,13 @@ FOREIGN = {
     "a push that still cannot be read": push(),
     "a push of no size": push(size=None),
     "a push with headers of another type": push(pubsub={"x": 1}),
-    "a push that came at no time": push().replace("2026-11-23T14:00:00Z", "yesterday"),
+    "a push that came at no time": push(size=len(push_of(1)), head=TIMELESS).replace(
+        "2026-11-23T14:00:00Z", "yesterday"
+    ),
+    "a push that came in no time zone": push(size=len(push_of(1)), head=TIMELESS).replace("14:00:00Z", "14:00:00"),
+    "a push that came before all time": push(size=len(push_of(1)), head=TIMELESS).replace(
+        "2026-11-23T14:00:00Z", "0001-01-01T00:00:00+23:59"
+    ),
     "half a surrogate pair": '{"format":"1","event":"\\ud800"}',
 }
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
+from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
-from infra.local.queues import CONFIRMATION, DEAD_LETTERS
+from infra.local.queues import CONFIRMATION, DEAD_LETTERS, DELIVERY
 from shared.delivery import Death, Delivery, Event, RawPush
 from tests.support.broken_servers import broken
 from tests.support.deliver_rig import DeliverRig
 from tests.support.faulty_gateway import Answer as GatewayAnswer
 from tests.support.faulty_gateway import FaultyGateway
+from tests.support.gateway import NO_TLS
 from tests.support.intake import ANSWER_S, push_of, queued, refused, webhook
+from tests.support.scripted_server import Connection, ScriptedServer
 
 KIB = 1024
 
@@ -106,6 +111,48 @@ async def test_an_append_that_was_executed_but_not_answered_and_its_queued_copy_
         assert (await process.push(push_of(1))).json()["status"] == "duplicate"
     assert await rig.numbers() == ["1"]
     assert rig.basis.counts["delivered_before"] == 1
+    assert rig.held() == 0
+
+
+@contextlib.asynccontextmanager
+async def losing_answers(url: str, count: int) -> AsyncIterator[str]:
+    """Pass requests on to a queue server, and close the connection in place of the first answers."""
+    left = itertools.count(count, -1)
+
+    async def pass_on(connection: Connection) -> None:
+        async with httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+            while True:
+                _, body = await connection.request()
+                # The signature covers the host that was asked, which the server reads from the header.
+                answer = await client.post(url, content=body, headers=connection.headers)
+                if next(left) > 0:
+                    return
+                await connection.respond(answer.content)
+
+    async with ScriptedServer.running(pass_on) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_what_the_queue_took_without_answering_and_was_sent_again_is_one_event(
+    rig: DeliverRig, faulty: FaultyGateway, lost: int
+) -> None:
+    """By ourselves at once, which the queue knows again, or after a 503 by Pub/Sub, which the log does."""
+    faulty.refuse = lambda name: GatewayAnswer.error("READONLY") if name == "append" else None
+    async with (
+        losing_answers(rig.server.url, lost) as url,
+        webhook(rig.settings(TIDEMARK_QUEUE_URL=f"{url}/000000000000/{DELIVERY}")) as process,
+    ):
+        answer = await process.push(push_of(1))
+        if lost == 1:
+            assert queued(answer)
+        else:
+            refused(answer)
+        assert rig.held() == 1
+        faulty.refuse = lambda _name: None
+        assert (await process.push(push_of(1))).json()["status"] == "published"
+    assert (await rig.run()).failed == []
+    assert await rig.numbers() == ["1"]
     assert rig.held() == 0
 
 
