@@ -15,7 +15,8 @@ demo: $(VENV)/.local
 	$(BIN)/tidemark dev --simulate 0.7 $(ARGS)
 
 test: check $(VENV)/.node
-	$(BIN)/pytest tests/contract tests/e2e $(ARGS)
+	$(BIN)/pytest tests/contract --numprocesses 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest tests/e2e $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
