@@ -101,6 +101,10 @@ class Deployment:
         """Its queues cannot be seen: what counts is what arrives."""
         return True
 
+    def complaints(self) -> list[str]:
+        """Return nothing: its logs are elsewhere."""
+        return []
+
     async def dead_letters(self) -> list[DeadLetter] | None:
         """They cannot be seen either."""
         return None
@@ -110,4 +114,4 @@ def left_out() -> Iterator[str]:
     """Say what is not done to a deployment."""
     inside = ", ".join(spec.name for spec in LINKS if not spec.from_client)
     yield f"faults that cannot be had from outside are left out: those of {inside}; SIGKILL of {', '.join(PROCESSES)}"
-    yield "what its queues and dead letters hold is not looked at"
+    yield "what its queues and dead letters hold is not looked at, nor what it logs"

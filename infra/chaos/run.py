@@ -78,6 +78,9 @@ class Ground(Protocol):
     def direct(self, part: str) -> Origin:
         """Give the address of a part itself."""
 
+    def complaints(self) -> list[str]:
+        """Return what its processes have logged of defects of their own, as far as that can be seen."""
+
     async def suffer(self, episode: Episode) -> None:
         """Have one fault. Raises PartError."""
 
@@ -163,6 +166,7 @@ async def run_seed(seed: int, seconds: float, ground: Ground) -> Result:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
     strange += [said for client in population.clients for said in getattr(client, "strange", ())]
+    strange += ground.complaints()
     record = Record(
         pushes=pushes,
         attempts=sender.attempts_of,

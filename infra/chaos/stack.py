@@ -37,6 +37,8 @@ HIDDEN_S = 8
 #: With every so many seeds each push is confirmed, after so long.
 CONFIRMED_SEEDS = 4
 CONFIRM_S = 2
+#: How a line begins that tells of a defect. Python's own words, and those of the logger.
+_COMPLAINTS = ("Traceback ", '{"level": "ERROR"', '{"level": "CRITICAL"')
 #: Settings of the caller that must not reach a part.
 _FOREIGN = ("TIDEMARK_", "UPSTASH_", "AWS_", "SENTRY_", "POWERTOOLS_")
 
@@ -112,6 +114,10 @@ class Stack:
         """Return every dead letter; the queues are gone then. Raises UnreadableDeliveryError."""
         self.parts["queue"].kill()
         return await self._queues.dead_letters()
+
+    def complaints(self) -> list[str]:
+        """Return what the processes have logged of defects of their own."""
+        return [f"{name} logged: {line}" for name, part in self.parts.items() for line in complaints_in(part.log())]
 
     @property
     def hurt(self) -> set[str]:
@@ -197,6 +203,11 @@ class Stack:
         environment = {**base, "PATH": path, **settings}
         log = self._directory / f"{name}.log"
         self.parts[name] = Part(name, self._ports[name], argv, environment=environment, log=log, ready=ready)
+
+
+def complaints_in(log: str) -> list[str]:
+    """Return the lines of a log that tell of a defect: no fault of another part is one."""
+    return [line for line in log.splitlines() if line.startswith(_COMPLAINTS)]
 
 
 async def _at_once(_port: int) -> None:
