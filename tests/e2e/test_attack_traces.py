@@ -162,7 +162,10 @@ def attack(run: Run) -> None:
         "a page of a broken log", "GET", f"/replay?after=earliest&topic={TOPIC}&token={own()}", {}, None
     )
     assert broken.status == 500
-    assert run.send("a push to it", "POST", "/push", genuine(), body("m-broken")).status == 500
+    # It waits in the queue, is tried three times, and ends among the dead letters: all of that is logged.
+    kept = run.send("a push to it", "POST", "/push", genuine(), body("m-broken"))
+    assert (kept.status, kept.json()) == (200, {"status": "queued"})
+    eventually(lambda: '"message": "dead letter"' in run.dev.printed(), "it is a dead letter", COMMAND_TIMEOUT_S)
 
     # An outage: what cannot be reached is named in the log.
     os.kill(run.dev.processes["gateway"], signal.SIGKILL)
@@ -174,7 +177,7 @@ def attack(run: Run) -> None:
 def test_the_run_has_left_texts_to_read(run: Run) -> None:
     """Or nothing below would mean anything: refusals, a defect and an outage are told, and masked."""
     logged = run.texts["what the stack printed and logged"]
-    for told in ("push refused", "push rejected and parked", "log_defect", "***"):
+    for told in ("push refused", "push rejected and parked", "push queued", "log_defect", "dead letter", "***"):
         assert told in logged, told
     assert len(run.sentry.events) >= 2
     assert "LogDefectError" in run.texts["what Sentry was sent"]
