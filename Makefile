@@ -16,7 +16,7 @@ demo: $(VENV)/.local
 
 test: check $(VENV)/.node
 	$(BIN)/pytest tests/contract --numprocesses 3 --dist loadfile $(ARGS)
-	$(BIN)/pytest tests/e2e $(ARGS)
+	$(BIN)/pytest tests/e2e --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -34,6 +34,8 @@ class Counts:
     acks: int = 0
     in_flight: int = 0
     delayed: int = 0
+    unfinished: int = 0
+    """Queues that could not be seen to their end."""
 
 
 class Mailbox:
@@ -106,6 +108,7 @@ class Forgetting:
                 await sweep.delete(its)
                 erased += len(its)
             self.counts.in_flight += await sweep.elsewhere()
+            self.counts.unfinished += sweep.unfinished
         self.counts.delayed += number_of(await sqs.attributes(), "ApproximateNumberOfMessagesDelayed")
         return erased
 

@@ -109,7 +109,7 @@ def _push(push: RawPush) -> dict[str, Any]:
 
 def _data(push: RawPush) -> bytes | None:
     """Return the data inside of a push, as far as they can be had."""
-    if push.pubsub:
+    if "x-goog-pubsub-message-id" in push.pubsub:
         return push.head
     message = _json(push.head).get("message")
     data = message.get("data") if isinstance(message, dict) else None

@@ -34,6 +34,8 @@ class Sweep:
         self._receipts: dict[str, str] = {}
         """What is hidden, by id."""
         self._seen: set[str] = set()
+        self.unfinished = False
+        """Whether it was still seeing messages again when it ended, because it took longer than they stay hidden."""
 
     async def batches(self) -> AsyncIterator[Sequence[Message]]:
         """Give every message once, up to ten at a time."""
@@ -49,6 +51,7 @@ class Sweep:
                 return
             else:
                 empty += 1
+                self.unfinished = bool(messages)
 
     async def _receive(self) -> Sequence[Message]:
         """Receive, and whatever happens meanwhile know what was received: it is hidden now."""

@@ -20,7 +20,10 @@ Settle = Callable[[], Awaitable[None]]
 
 
 class _Application(Starlette):
-    """Ends a request only when what it has set going has ended too; its answer has been sent before."""
+    """Ends a request only when what it has set going has ended too.
+
+    A server has sent the answer before; on Lambda it goes out with the end, and so all of it has bounds.
+    """
 
     def __init__(self, settle: Sequence[Settle], **options: Any) -> None:
         super().__init__(**options)

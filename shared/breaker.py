@@ -79,11 +79,6 @@ class Breaker:
         """Whether the last call that showed anything was a failure."""
         return self._failed > 0
 
-    @property
-    def is_refusing(self) -> bool:
-        """Whether a call that came now would be refused."""
-        return self._state is State.HALF_OPEN or (self._state is State.OPEN and self._clock() < self._try_at)
-
     def hear_of_life(self) -> None:
         """Let the next call try at once: something else has just had an answer of the dependency."""
         self._try_at = self._clock()

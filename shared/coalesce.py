@@ -52,9 +52,13 @@ class Coalescer(Generic[Q, A]):
         return await future
 
     async def settle(self) -> None:
-        """Wait until nothing runs that its callers may have left."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Wait until nothing runs any more that runs now and whose callers may have left.
+
+        What others begin meanwhile is theirs to wait for: under steady load there would be no end to it.
+        """
+        running = list(self._tasks)
+        if running:
+            await asyncio.wait(running)
 
     def _start_waiting(self) -> None:
         while self._running < self._parallel and (batch := self._next_batch()):

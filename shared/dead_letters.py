@@ -28,6 +28,10 @@ class DeadLetters:
         )
         await self.bury(letter, timeout_s=timeout_s)
 
+    async def check(self, *, timeout_s: float = 1.0) -> None:
+        """Raise QueueUnavailableError unless the queue answers."""
+        await self._sqs.attributes(timeout_s=timeout_s)
+
     async def settle(self) -> None:
         """Wait until nothing is under way that nobody waits for."""
         await self._sqs.settle()

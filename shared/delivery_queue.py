@@ -46,6 +46,10 @@ class Confirmation:
         """Keep the copy of a push. Raises QueueUnavailableError; then it is not known to be kept."""
         await self._sqs.send(delivery.to_json(), delay_s=self._delay_s, timeout_s=timeout_s)
 
+    async def check(self, *, timeout_s: float = 1.0) -> None:
+        """Raise QueueUnavailableError unless the queue answers."""
+        await self._sqs.attributes(timeout_s=timeout_s)
+
     async def settle(self) -> None:
         """Wait until nothing is under way that nobody waits for."""
         await self._sqs.settle()

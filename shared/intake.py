@@ -58,7 +58,7 @@ class Intake:
         delivery = Delivery(event, accepted_at=received_at)
         if self._confirmation is None:
             return await self._keep(delivery, event, until)
-        if self._queue is not None and self._log.is_left_alone:
+        if self._queue is not None and self._log.is_failing:
             # What goes to the queue gets its copy when it is delivered. One that was sent now would come before that
             # after a long outage, and would bring the push into the log before those queued earlier.
             taken = await self._keep(delivery, event, until)

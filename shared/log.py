@@ -124,11 +124,6 @@ class Log:
         """Whether the last operation that showed anything has failed."""
         return self._breaker is not None and self._breaker.is_failing
 
-    @property
-    def is_left_alone(self) -> bool:
-        """Whether an operation that came now would be refused by the breaker."""
-        return self._breaker is not None and self._breaker.is_refusing
-
     def hear_of_life(self) -> None:
         """Note that Redis has answered elsewhere (on the live feed): an open breaker lets the next call try."""
         if self._breaker is not None:

@@ -164,14 +164,16 @@ class Sqs:
             await pool.client.aclose()
 
     async def _each(self, action: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        failed: list[Any] = []
         for start in range(0, len(entries), MAX_BATCH):
             batch = [{"Id": str(n), **entry} for n, entry in enumerate(entries[start : start + MAX_BATCH])]
             answer = await self._call(action, {"Entries": batch}, CALL_TIMEOUT_S)
-            failed = answer.get("Failed")
-            if failed:
-                raise QueueUnavailableError(
-                    f"{self.name}: {action} failed for {len(failed)} of {len(batch)} messages"
-                )
+            failed += answer.get("Failed") or ()
+        if failed:
+            code = failed[0].get("Code") if isinstance(failed[0], dict) else None
+            raise QueueUnavailableError(
+                f"{self.name}: {action} failed for {len(failed)} of {len(entries)} messages: {code}"
+            )
 
     async def _call(self, action: str, arguments: Mapping[str, Any], timeout_s: float) -> Mapping[str, Any]:
         """Call an action; what fails on the way is tried once more, on a new connection, within the time."""
@@ -227,7 +229,10 @@ class Sqs:
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             # In a thread, so that the time-out of whoever waits holds.
             self._loading = asyncio.ensure_future(asyncio.to_thread(_load_signer, self._access))
-        return await asyncio.shield(self._loading)
+        try:
+            return await asyncio.shield(self._loading)
+        except ImportError as error:
+            raise QueueUnavailableError(f"what signs requests to SQS cannot be loaded: {error}") from error
 
 
 def _load_signer(access: AwsAccess) -> Sign:

@@ -43,6 +43,8 @@ _DEFECTS = (
     'ERR Command "',  # not allowed over REST
 )
 _OWN_CODE = "TIDEMARK "
+# What Lua says of a script that does something senseless.
+_RUNTIME = re.compile(r"user_script.*attempt to (index|call|compare|concatenate|perform|get|yield)")
 # What the rest says of itself, for whoever has to mend it. The words stand anywhere: an error inside a script comes
 # wrapped in Redis's words for that.
 _TROUBLES = (
@@ -56,7 +58,7 @@ _TROUBLES = (
 def translate(error: UpstashError) -> LogDefectError | LogUnavailableError:
     """Return our error for a Redis error text."""
     text = str(error)
-    if text.startswith(_DEFECTS) or _OWN_CODE in text or "WRONGTYPE" in text:
+    if text.startswith(_DEFECTS) or _OWN_CODE in text or "WRONGTYPE" in text or _RUNTIME.search(text):
         return LogDefectError(text)
     return LogUnavailableError(text, next((kind for words, kind in _TROUBLES if words.search(text)), Trouble.OTHER))
 

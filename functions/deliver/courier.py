@@ -17,7 +17,7 @@ from shared.dead_letters import DeadLetters
 from shared.delivery import DeadLetter, Death, Delivery, Event, UnreadableDeliveryError
 from shared.delivery_queue import Confirmation
 from shared.envelope import envelope_of
-from shared.errors import LogUnavailableError, QueueUnavailableError
+from shared.errors import CircuitOpenError, LogUnavailableError, QueueUnavailableError
 from shared.intake import FAILING_TIMEOUT_S
 from shared.log import APPEND_TIMEOUT_S, Log
 from shared.push import UnreadablePushError, parse_push, rfc3339
@@ -64,7 +64,8 @@ class Courier:
     """Delivers messages. Nothing is done twice by doing it again: the log knows each push.
 
     ``now`` is Unix seconds. Counts ``delivered``, ``delivered_before`` (the log had it), ``confirmed``,
-    ``restored`` (a failover had forgotten it), ``confirmations_expired`` and ``dead_letters``.
+    ``restored`` (a failover had forgotten it), ``confirmations_expired``, ``unconfirmed`` (delivered, but no copy
+    could be kept), ``came_back`` (a try that failed) and ``dead_letters``.
     """
 
     def __init__(
@@ -97,10 +98,17 @@ class Courier:
         parcel = Parcel.of(record)
         try:
             await self._deliver(parcel)
-        except (LogUnavailableError, QueueUnavailableError):
+        except CircuitOpenError:
+            # That the breaker is open was logged once.
+            raise
+        except (LogUnavailableError, QueueUnavailableError) as error:
+            self._counts.count("came_back")
+            logger.warning("a message comes back later", extra={"code": error.code, "reason": str(error)})
             raise
         except Exception as error:
             if parcel.receives < TRIES:
+                self._counts.count("came_back")
+                logger.warning("a message comes back later", exc_info=error)
                 raise
             logger.exception("a message cannot be delivered")
             await self._bury(parcel, Death.UNKNOWN, f"{type(error).__name__}: {error}", parcel.receives)
@@ -116,7 +124,20 @@ class Courier:
             await self._confirm(parcel, event)
         elif await self._append_or_bury(parcel, event) and self._confirmation is not None:
             # Appended later than the copy which the webhook has sent was meant for: it needs one of its own.
-            await self._confirmation.put(delivery)
+            await self._copy(self._confirmation, parcel, delivery)
+
+    async def _copy(self, confirmation: Confirmation, parcel: Parcel, delivery: Delivery) -> None:
+        """Have an event confirmed. Raises QueueUnavailableError, but not for ever.
+
+        The event is in the log, and the ones behind it wait: a queue that stays away must not hold them up.
+        """
+        try:
+            await confirmation.put(delivery)
+        except QueueUnavailableError as error:
+            if parcel.receives < TRIES:
+                raise
+            self._counts.count("unconfirmed")
+            logger.error("a delivered push is not confirmed", extra={"reason": str(error)})  # noqa: TRY400
 
     async def settle(self) -> None:
         """Wait until nothing is under way that nobody waits for."""
@@ -185,7 +206,7 @@ class Courier:
         letter = DeadLetter(
             death=death,
             reason=reason[:_MOST_REASON],
-            first_seen=rfc3339(datetime.fromtimestamp(parcel.sent_s, UTC)),
+            first_seen=_first_seen(parcel),
             died_at=rfc3339(datetime.fromtimestamp(self._now(), UTC)),
             attempts=attempts,
             message=parcel.body,
@@ -201,3 +222,11 @@ class Courier:
 
     def _age_s(self, parcel: Parcel) -> float:
         return self._now() - parcel.sent_s
+
+
+def _first_seen(parcel: Parcel) -> str:
+    """Return when a push came; of what is none, when the queue got it."""
+    try:
+        return Delivery.parse(parcel.body).accepted_at
+    except UnreadableDeliveryError:
+        return rfc3339(datetime.fromtimestamp(parcel.sent_s, UTC))

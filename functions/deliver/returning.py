@@ -18,7 +18,8 @@ from shared.sqs import Message, Sqs
 logger = logging.getLogger("tidemark.deliver")
 
 MAX_RETURNS = 3
-#: One run looks at so many letters, for so long: the next one goes on.
+#: One run looks at so many letters, for so long. SQS gives out a standard queue's in no order, so that the next run
+#: sees others; where thousands wait for somebody, that may take a few runs.
 MAX_LOOKED_AT = 2000
 MAX_RUN_S = 25.0
 #: While a run looks, what it has seen stays hidden; if it dies, they show again after this.

@@ -151,8 +151,9 @@ async def _settled(log: Log, topic: str, begin: Position, accepted: set[str]) ->
     """Wait until the log holds everything that was accepted, `SETTLE_S` at most; return what it holds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + SETTLE_S
+    # What was read last, even if the log is away at the very end.
+    held: dict[str, list[str]] = {}
     while True:
-        held: dict[str, list[str]] = {}
         try:
             held = await _held(log, topic, begin)
         except TidemarkError as error:

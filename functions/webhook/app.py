@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,8 +19,8 @@ from functions.webhook.body import Body, check_size, read_body
 from shared.application import application
 from shared.bypass import HEADER as BYPASS_HEADER
 from shared.bypass import Bypass
+from shared.dead_letters import DeadLetters
 from shared.delivery import RawPush
-from shared.delivery_queue import DeliveryQueue
 from shared.envelope import Notification
 from shared.errors import PushForbiddenError, TokenError
 from shared.health import Checked, healthz
@@ -58,13 +58,13 @@ def _utc_now() -> datetime:
 class Deps:
     """What the webhook function needs.
 
-    ``queue`` is None where pushes are refused while the log is away: never inside Lambda.
+    ``checks`` are what it depends on, by the names that ``/healthz`` uses.
     ``verifier`` is None where pushes are taken without a token: never inside Lambda. ``unverified`` limits by
     address what does not verify, ``verified`` limits by subscription what does.
     """
 
     log: Log
-    queue: DeliveryQueue | None
+    checks: Mapping[str, Checked]
     intake: Intake
     unreadable: Grave
     verifier: PushVerifier | None
@@ -77,12 +77,20 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        settings, queue = basis.settings, basis.delivery_queue()
+        settings, unreadable = basis.settings, basis.unreadable()
+        queue, confirmation = basis.delivery_queue(), basis.confirmation()
+        checks: dict[str, Checked] = {"log": basis.log}
+        if queue is not None:
+            checks["queue"] = queue
+        if confirmation is not None:
+            checks["confirmation"] = confirmation
+        if isinstance(unreadable, DeadLetters):
+            checks["dead_letters"] = unreadable
         return cls(
             log=basis.log,
-            queue=queue,
-            intake=Intake(basis.log, basis.counts, queue=queue, confirmation=basis.confirmation()),
-            unreadable=basis.unreadable(),
+            checks=checks,
+            intake=Intake(basis.log, basis.counts, queue=queue, confirmation=confirmation),
+            unreadable=unreadable,
             verifier=basis.push_verifier(),
             unverified=basis.limiter(
                 "unverified", settings.push_limit, "requests that do not verify, from one address", sliding=True
@@ -110,9 +118,8 @@ def build_app(deps: Deps) -> Starlette:
             return _answer(await work())
         return _answer(await _beside(deps.verified, subscription, began, work))
 
-    checks: dict[str, Checked] = {"log": deps.log} if deps.queue is None else {"log": deps.log, "queue": deps.queue}
     return application(
-        [Route("/push", push, methods=["POST"]), healthz(checks)],
+        [Route("/push", push, methods=["POST"]), healthz(deps.checks)],
         settle=[
             *([] if deps.verifier is None else [deps.verifier.settle]),
             deps.unverified.settle,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infra.cli import CommandError
 from infra.commands.arguments import positive, rate
-from infra.drill.failover import Fault, Plan
+from infra.drill.failover import DrillError, Fault, Plan
 from infra.drill.failover import run as drill
 from infra.local.children import ChildError
 from infra.local.redis_server import RedisNotFoundError
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tidemark-drill-", ignore_cleanup_errors=True) as directory:
         try:
             report = asyncio.run(drill(plan, Path(directory), _say))
-        except (ChildError, RedisNotFoundError) as error:
+        except (DrillError, ChildError, RedisNotFoundError) as error:
             raise CommandError(str(error)) from None
     print(json.dumps(report.as_json()))
     faults = broken(report, confirmed=plan.confirm_s > 0)

@@ -60,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
             f"{counts.in_flight} messages are in somebody else's hands just now and cannot be looked at: "
             "run it again in a minute"
         )
-    return 1 if counts.in_flight else 0
+    if counts.unfinished:
+        _say(f"{counts.unfinished} queues could not be seen to their end: run it again in a minute")
+    return 1 if counts.in_flight or counts.unfinished else 0
 
 
 async def _forget(settings: Settings, found: Queues | None, address: str, users: set[str]) -> Counts:

@@ -72,14 +72,21 @@ class Plan:
     confirm_s: int = 0
 
 
+class DrillError(Exception):
+    """A drill could not be brought to its end; the message says why."""
+
+
 async def run(plan: Plan, directory: Path, say: Callable[[str], None]) -> DrillReport:
-    """Start a stack on the directory, drill, and stop it. Raises ChildError and DataDirError."""
+    """Start a stack on the directory, drill, and stop it. Raises DrillError, ChildError and DataDirError."""
     drill = _Drill(plan, DataDir(directory), say)
     async with drill.stack_running(), drill.streams_following():
         sent, fault_at = await drill.push_through_the_fault()
         say("traffic is over; waiting until nothing is queued and every stream has caught up")
         await drill.settle()
-        held = await drill.held()
+        try:
+            held = await drill.held()
+        except httpx.HTTPError as error:
+            raise DrillError(f"in the end the log cannot be read: {error}") from error
         return examine(
             sent,
             held,
@@ -142,9 +149,12 @@ class _Drill:
             )
         tasks = [asyncio.ensure_future(client.run()) for client in self.clients]
         try:
-            async with asyncio.timeout(_GREETED_S):
-                while not all(client.greeted for client in self.clients):  # noqa: ASYNC110 - they are records
-                    await asyncio.sleep(_POLL_S)
+            try:
+                async with asyncio.timeout(_GREETED_S):
+                    while not all(client.greeted for client in self.clients):  # noqa: ASYNC110 - they are records
+                        await asyncio.sleep(_POLL_S)
+            except TimeoutError:
+                raise DrillError(f"not every stream was greeted within {_GREETED_S:g} s") from None
             yield
         finally:
             for task in tasks:
@@ -233,8 +243,12 @@ class _Drill:
             held = await self.held()
         except (httpx.HTTPError, RespConnectionError):
             return False
-        total = {id_ for _, id_ in (key for client in self.clients for key in client.events)}
-        return all(client.live for client in self.clients) and held.keys() <= total
+        topics = {push.message_id: push.topic for push in self._pushes}
+        for client in self.clients:
+            meant = {id_ for id_ in held if topics.get(id_) in client.topics}
+            if not client.live or not meant <= {id_ for _, id_ in client.events}:
+                return False
+        return True
 
     def _token(self, user: str, topics: Sequence[str]) -> str:
         kid, key = next(iter(self._data_dir.token_keys(self._environ).items()))

@@ -66,6 +66,10 @@ class _Worker:
             except QueueUnavailableError as error:
                 logger.warning("the queue is away", extra={"reason": str(error)})
                 self._stopping.wait(_PAUSE_S)
+            except Exception:
+                # On Lambda an invocation has failed, and the batch comes back.
+                logger.exception("the deliver function has failed")
+                self._stopping.wait(_PAUSE_S)
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         self.busy = True

@@ -35,7 +35,13 @@ end
 local id, added = add()
 if type(added) == 'table' and added.err and string.find(added.err, 'equal or smaller', 1, true) then
   -- An append that broke off after XADD left the log ahead of `last`: the log is right.
-  last = parse(redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1][1])
+  local newest = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
+  if newest then
+    last = parse(newest[1])
+  else
+    -- Empty, a stream still remembers its highest id; one that a lost clock has fallen behind is begun anew.
+    redis.call('DEL', KEYS[3])
+  end
   id, added = add()
 end
 if type(added) == 'table' and added.err then

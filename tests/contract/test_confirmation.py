@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from functions.deliver.backoff import MOST_S
+from functions.deliver.courier import TRIES
 from infra.local.queues import CONFIRMATION, DEAD_LETTERS, DELIVERY
 from shared.delivery import Death
 from tests.support.deliver_rig import DeliverRig, delivery
@@ -100,6 +102,24 @@ async def test_without_a_place_for_its_copy_a_push_stays_in_the_queue(rig: Deliv
     assert (await rig.run()).failed == []
     assert await rig.numbers() == ["1"]
     assert (rig.held(DELIVERY), rig.held(CONFIRMATION)) == (0, 1)
+
+
+async def test_a_place_for_copies_that_stays_away_does_not_hold_up_a_mailbox_for_ever(
+    rig: DeliverRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The push is in the log; after three tries it goes without its copy, which is logged, and the next follows."""
+    rig.client.delete_queue(QueueUrl=rig.server.queue_url(CONFIRMATION))
+    for number in (1, 2):
+        rig.put(delivery(number))
+    for _ in range(TRIES - 1):
+        assert len((await rig.run()).failed) == 2
+        rig.clock.now_s += MOST_S
+    assert (await rig.run()).failed == []
+    assert await rig.numbers() == ["1", "2"]
+    assert rig.held(DELIVERY) == 0
+    said = [(record.levelname, record.message) for record in caplog.records]
+    assert said.count(("WARNING", "a message comes back later")) == TRIES - 1
+    assert said.count(("ERROR", "a delivered push is not confirmed")) == 2
 
 
 async def test_a_copy_that_cannot_be_read_or_appended_ends_among_the_dead_letters(rig: DeliverRig) -> None:

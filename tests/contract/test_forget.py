@@ -97,6 +97,7 @@ def test_everything_of_a_mailbox_is_erased_and_nothing_of_the_others(stored: Sto
             "acks": 3,
             "in_flight": 0,
             "delayed": 0,
+            "unfinished": 0,
         }
     ]
     assert [text for text in naming(stored, ANN) if LONGER not in text] == []

@@ -48,10 +48,13 @@ async def test_with_confirmation_a_push_is_in_two_places_before_it_is_answered(
     assert sorted(copy.content.message_id for copy in copies if isinstance(copy.content, Event)) == ["1", "2"]
 
 
-async def test_while_the_breaker_is_open_a_push_has_no_copy_that_could_come_into_the_log_before_it(
+async def test_while_the_log_fails_a_push_has_no_copy_that_could_come_into_the_log_before_it(
     rig: DeliverRig, faulty: FaultyGateway
 ) -> None:
-    """After an outage longer than the delay copies come in any order; what is delivered gets its copy then."""
+    """After an outage longer than the delay copies come in any order; what is delivered gets its copy then.
+
+    Only the first that failed has one: nobody knew yet.
+    """
     faulty.refuse = lambda name: GatewayAnswer.error("READONLY") if name == "append" else None
     async with webhook(rig.settings(TIDEMARK_CONFIRM_S="60", TIDEMARK_BREAKER_S="1")) as process:
         for number in range(5):
@@ -60,7 +63,7 @@ async def test_while_the_breaker_is_open_a_push_has_no_copy_that_could_come_into
         for number in range(5, 10):
             assert queued(await process.push(push_of(number)))
         if time.monotonic() - began < 0.9:  # then none of them was a try whether the log is back
-            assert rig.held(CONFIRMATION) == 5
+            assert rig.held(CONFIRMATION) == 1
         faulty.refuse = lambda _name: None
         number = 10
         while queued(await process.push(push_of(number, mailbox="ben@example.com"))):
@@ -68,7 +71,7 @@ async def test_while_the_breaker_is_open_a_push_has_no_copy_that_could_come_into
         # It found the log well again, and was not to be queued: its copy is there when it is answered.
         assert len(await rig.numbers("gmail:ben@example.com")) == 1
         copies = rig.held(CONFIRMATION)
-        assert copies >= 6
+        assert copies >= 2
     rig.start(TIDEMARK_CONFIRM_S="60")
     waiting = rig.held()
     for _ in range(-(-waiting // 10)):

@@ -412,6 +412,16 @@ async def test_another_key_of_the_wrong_type_counts_as_absent(mine: Rig, spoilt:
     assert len(gaps_of(behind)) == 1
 
 
+async def test_an_empty_stream_that_remembers_a_higher_id_than_the_clock_is_begun_anew(mine: Rig) -> None:
+    """An append that broke off, and then a clock that was lost: the stream would refuse every event for ever."""
+    log = mine.log()
+    far = "9999999999999-0"
+    await mine.redis("XADD", mine.keys.log(TOPIC), far, "f", "1", "p", "0-0", "e", envelope(1))
+    await mine.redis("XDEL", mine.keys.log(TOPIC), far)
+    position = (await mine.append(log, TOPIC, 2)).position
+    assert [(entry.position, entry.number) for entry in await mine.stored(TOPIC)] == [(position, "2")]
+
+
 async def test_a_clock_that_is_no_position_is_a_defect_and_stores_nothing(mine: Rig) -> None:
     """Somebody else writes where only the scripts may."""
     await mine.redis("SET", mine.keys.clock, "yesterday")

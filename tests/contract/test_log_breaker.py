@@ -75,7 +75,6 @@ async def test_every_operation_counts_and_is_refused_at_once_when_the_breaker_is
                 await refused(log)
         assert faulty.total() == asked
         assert log.is_failing
-        assert log.is_left_alone
 
 
 async def test_defects_of_ours_do_not_count(mine: Rig) -> None:
@@ -104,7 +103,7 @@ async def test_a_feed_that_opens_again_lets_the_log_be_tried_at_once(
             for _ in range(FAILURES):
                 with pytest.raises(LogUnavailableError):
                     await append(log)
-            assert log.is_left_alone
+            assert breaker.state is State.OPEN
             faulty.refuse = lambda _name: None
             faulty.cut_feeds()
             await until(lambda: breaker.state is State.CLOSED, "the breaker is closed", timeout_s=10)

@@ -35,6 +35,7 @@ async def test_every_message_is_seen_once_and_shown_again(queues: QueueSet) -> N
         found = await all_of(sweep)
         assert len(found) == len(ids)
         assert {message.id for message in found} == ids
+        assert not sweep.unfinished
         assert queues.count(queues.dead_letters) == (0, 35, 0)
         assert await sweep.elsewhere() == 0
     assert queues.count(queues.dead_letters) == (35, 0, 0)
@@ -77,6 +78,7 @@ async def test_it_ends_although_messages_show_again_meanwhile(
     async with asyncio.timeout(20), swept(queues, queues.dead_letters) as sweep:
         found = await all_of(sweep)
         assert len(found) == len(ids)
+        assert sweep.unfinished
         await sweep.delete(found)
     assert queues.count(queues.dead_letters) == (0, 0, 0)
 

@@ -76,6 +76,7 @@ DEFECTS = [
     "WRONGTYPE Operation against a key holding the wrong kind of value",
     "WRONGTYPE Operation against a key holding the wrong kind of value script: 0a1b, on @user_script:76.",
     "ERR Error running script (call to f_0a1b): @user_script:26: WRONGTYPE Operation against a key",
+    "ERR user_script:38: user_script:38: attempt to index field '?' (a nil value) script: 0a1b, on @user_script:38.",
     "ERR wrong number of arguments for 'set' command",
     "ERR unknown command 'FOO', with args beginning with: ",
     "ERR syntax error",

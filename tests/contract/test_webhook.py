@@ -31,6 +31,8 @@ from tests.support.lambda_events import (
 )
 from tests.support.lambda_process import LambdaProcess
 from tests.support.log_rig import own_stage
+from tests.support.queue_server import QueueServerProcess
+from tests.support.sqs import Sqs
 
 HANDLER = "functions.webhook.handler"
 BOX = "ann@example.com"
@@ -482,6 +484,26 @@ def test_healthz_is_ok_when_redis_answers(webhook: LambdaFunction) -> None:
     answer = webhook.invoke("GET", "/healthz")
     assert (answer.status, answer.json()) == (200, {"status": "ok", "checks": {"log": "ok"}})
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_healthz_tells_of_every_queue_that_a_push_may_need(
+    gateway: Gateway, stage: str, queue_server: QueueServerProcess, ours: Sqs
+) -> None:
+    """A queue that is not there, too: each push of its kind would be refused."""
+    settings = environment(
+        gateway,
+        stage,
+        **queue_server.environment,
+        TIDEMARK_QUEUE_URL=ours.fifo().url,
+        TIDEMARK_DEAD_LETTER_URL=ours.queue().url,
+        TIDEMARK_CONFIRM_QUEUE_URL=queue_server.queue_url("nowhere"),
+        TIDEMARK_CONFIRM_S="30",
+    )
+    with LambdaProcess.running(HANDLER, settings) as webhook:
+        answer = webhook.invoke("GET", "/healthz")
+    assert answer.status == 503
+    told = {"log": "ok", "queue": "ok", "confirmation": "queue_unavailable", "dead_letters": "ok"}
+    assert answer.json() == {"status": "unavailable", "checks": told}
 
 
 def test_healthz_names_what_does_not_answer(stage: str) -> None:

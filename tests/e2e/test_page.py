@@ -94,7 +94,9 @@ class DevStack:
                 if time.monotonic() > deadline:
                     raise
             else:
-                if answer.is_success or time.monotonic() > deadline:
+                # One that is queued has no position yet: a redelivery learns it.
+                known = answer.is_success and answer.json()["status"] != "queued"
+                if known or time.monotonic() > deadline:
                     break
             time.sleep(0.1)
         answer.raise_for_status()

@@ -99,28 +99,6 @@ async def begin(breaker: Breaker, work: Callable[[], Awaitable[str]]) -> asyncio
     return task
 
 
-async def test_it_says_whether_the_next_call_would_be_refused(breaker: Breaker, clock: Clock) -> None:
-    """While it is open and not due, and while another call tries. Asking changes nothing."""
-    said = [breaker.is_refusing]
-    await fail(breaker, FAILURES)
-    said.append(breaker.is_refusing)
-    clock.now += OPEN_S
-    said.append(breaker.is_refusing)
-    gate = Gate()
-    trying = await begin(breaker, gate)
-    said.append(breaker.is_refusing)
-    gate.end.set_result("done")
-    await trying
-    assert [*said, breaker.is_refusing] == [False, True, False, True, False]
-
-
-async def test_who_is_refused_is_told_what_has_failed_last(breaker: Breaker) -> None:
-    """It ends in dead letters and logs, where "it is left alone" would help nobody."""
-    await fail(breaker, FAILURES)
-    with pytest.raises(CircuitOpenError, match=r"5 times in a row and is left alone; last: away$"):
-        await breaker.call(good)
-
-
 async def test_it_opens_after_five_failures_in_a_row_and_not_before(breaker: Breaker, counts: Counts) -> None:
     """What then comes is refused without being tried."""
     await fail(breaker, FAILURES - 1)

@@ -128,6 +128,27 @@ async def test_a_run_that_its_callers_have_left_can_be_waited_for() -> None:
     await coalescer.settle()
 
 
+async def test_who_settles_does_not_wait_for_what_others_begin_meanwhile() -> None:
+    """Under steady load there would be no end to it."""
+    recorder = _Recorder()
+    coalescer = _coalescer(recorder)
+    calls = [asyncio.ensure_future(coalescer.call(number)) for number in (1, 2)]
+    await _until_idle()
+    recorder.gate.set()
+    recorder.gate.clear()
+    await _until_idle()
+    settling = asyncio.ensure_future(coalescer.settle())
+    calls.append(asyncio.ensure_future(coalescer.call(3)))
+    await _until_idle()
+    recorder.gate.set()
+    recorder.gate.clear()
+    await settling
+    assert recorder.batches == [[1], [2], [3]]
+    assert not calls[2].done()
+    recorder.gate.set()
+    await asyncio.gather(*calls)
+
+
 async def test_a_run_that_answers_too_few_fails_every_caller() -> None:
     """Nobody can tell whose answer is missing, and nobody waits for ever."""
 
