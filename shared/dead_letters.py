@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from shared.delivery import DeadLetter, Death, Delivery, RawPush
-from shared.sqs import SEND_TIMEOUT_S, Sqs
+from shared.sqs import SEND_TIMEOUT_S, OnQueue
 
 
-class DeadLetters:
+class DeadLetters(OnQueue):
     """The queue of dead letters. SQS keeps them for 14 days."""
-
-    def __init__(self, sqs: Sqs) -> None:
-        self._sqs = sqs
 
     async def bury(self, letter: DeadLetter, *, timeout_s: float = SEND_TIMEOUT_S) -> None:
         """Keep a dead letter. Raises QueueUnavailableError; then it is not known to be kept."""
@@ -27,15 +24,3 @@ class DeadLetters:
             message=Delivery(push, received_at).to_json(),
         )
         await self.bury(letter, timeout_s=timeout_s)
-
-    async def check(self, *, timeout_s: float = 1.0) -> None:
-        """Raise QueueUnavailableError unless the queue answers."""
-        await self._sqs.attributes(timeout_s=timeout_s)
-
-    async def settle(self) -> None:
-        """Wait until nothing is under way that nobody waits for."""
-        await self._sqs.settle()
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._sqs.close()

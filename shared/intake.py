@@ -11,14 +11,12 @@ from shared.delivery import Delivery, Event
 from shared.delivery_queue import Confirmation, DeliveryQueue
 from shared.envelope import Notification, envelope_of
 from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
-from shared.log import APPEND_TIMEOUT_S, Log
+from shared.log import Log
 from shared.position import Position
 from shared.sqs import SEND_TIMEOUT_S
 
 logger = logging.getLogger("tidemark.intake")
 
-#: After a failure the log gets less time, until it has answered once: who comes next waits less for nothing.
-FAILING_TIMEOUT_S = 0.5
 _LEAST_S = 0.2
 
 
@@ -110,8 +108,7 @@ class Intake:
 
     def _append_s(self, until: float) -> float:
         """Return how long the log may take: when Google's keys had to be fetched first, less is left for it."""
-        most_s = FAILING_TIMEOUT_S if self._log.is_failing else APPEND_TIMEOUT_S
-        left_s = _left_s(until)
+        most_s, left_s = self._log.append_timeout_s, _left_s(until)
         return min(most_s, left_s) if self._queue is None else max(_LEAST_S, min(most_s, left_s - SEND_TIMEOUT_S))
 
     async def _enqueue(

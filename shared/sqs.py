@@ -235,6 +235,25 @@ class Sqs:
             raise QueueUnavailableError(f"what signs requests to SQS cannot be loaded: {error}") from error
 
 
+class OnQueue:
+    """What keeps things of one kind in a queue."""
+
+    def __init__(self, sqs: Sqs) -> None:
+        self._sqs = sqs
+
+    async def check(self, *, timeout_s: float = 1.0) -> None:
+        """Raise QueueUnavailableError unless the queue answers."""
+        await self._sqs.attributes(timeout_s=timeout_s)
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way that nobody waits for."""
+        await self._sqs.settle()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._sqs.close()
+
+
 def _load_signer(access: AwsAccess) -> Sign:
     from botocore.auth import SigV4Auth  # noqa: PLC0415 - see the module's docstring
     from botocore.awsrequest import AWSRequest  # noqa: PLC0415

@@ -18,8 +18,7 @@ from shared.delivery import DeadLetter, Death, Delivery, Event, UnreadableDelive
 from shared.delivery_queue import Confirmation
 from shared.envelope import envelope_of
 from shared.errors import CircuitOpenError, LogUnavailableError, QueueUnavailableError
-from shared.intake import FAILING_TIMEOUT_S
-from shared.log import APPEND_TIMEOUT_S, Log
+from shared.log import Log
 from shared.push import UnreadablePushError, parse_push, rfc3339
 from shared.sqs import MAX_MESSAGE_BYTES
 
@@ -193,7 +192,7 @@ class Courier:
             envelope=event.envelope,
             subscription=event.subscription,
             message_id=event.message_id,
-            timeout_s=FAILING_TIMEOUT_S if self._log.is_failing else APPEND_TIMEOUT_S,
+            timeout_s=self._log.append_timeout_s,
         )
         if parcel.source == self._delivery_queue:
             self._counts.count("delivered_before" if appended.duplicate else "delivered")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from infra.chaos.deployment import Target
 from infra.chaos.origin import Origin
-from infra.commands.arguments import add_data_dir, data_dir
+from infra.commands.arguments import add_data_dir, data_dir, rate
 from infra.local.data_dir import DataDirError
 
 _SEEDS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         f"{_BYPASS} its rate limits do not count.",
     )
     parser.add_argument("--seeds", type=_seeds, default="1-100", metavar="A-B", help="such as 17 or 1-10,42 (1-100)")
-    parser.add_argument("--seconds", type=_positive, default=12.0, metavar="S", help="how long the faults last (12)")
+    parser.add_argument("--seconds", type=rate, default=12.0, metavar="S", help="how long the faults last (12)")
     parser.add_argument("--jobs", type=_whole, default=1, metavar="N", help="how many seeds at a time (1)")
     parser.add_argument(
         "--require-fired", type=_whole, default=0, metavar="N", help="fail unless each kind of fault has hit so often"
@@ -98,16 +98,6 @@ def _seeds(text: str) -> list[int]:
     if not seeds:
         raise argparse.ArgumentTypeError("holds no seed")
     return seeds
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("must be a number above 0")
-    return value
 
 
 def _whole(text: str) -> int:

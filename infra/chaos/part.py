@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -20,25 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 _POLL_S = 0.02
-# Below the range from which the kernel takes the local ports of clients: while a part is away, a client that keeps
-# trying to reach it must not be given its port, nor connect to itself.
-_PORTS = range(20_000, 32_000)
 
 
 class PartError(Exception):
     """A process ended at once, or did not come to serve in time."""
-
-
-def steady_port() -> int:
-    """Give a free port that stays free while nobody listens on it."""
-    while True:
-        port = random.SystemRandom().choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        return port
 
 
 class Part:

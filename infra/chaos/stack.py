@@ -17,13 +17,13 @@ from infra.chaos.http_proxy import HttpProxy
 from infra.chaos.key_server import PATH, key_server, signer
 from infra.chaos.link import Link
 from infra.chaos.origin import Origin
-from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, PartError, answers, steady_port
+from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, PartError, answers
 from infra.chaos.queue_watch import QueueWatch
 from infra.chaos.resp_proxy import RespProxy
 from infra.chaos.schedule import Episode
 from infra.chaos.topology import KEYS, LINKS, PROCESSES, Dialect, Kind
 from infra.local.gateway import TOKEN_VARIABLE
-from infra.local.loopback import HOST
+from infra.local.loopback import HOST, steady_port
 from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT
 from infra.local.queues import QUEUES, queue_access, queue_settings
 from infra.local.redis_server import server_argv, wait_ready

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 
 HOST = "127.0.0.1"
+# Below the range from which the kernel takes the local ports of clients: while a part is away, a client that keeps
+# trying to reach it must not be given its port, nor connect to itself.
+_PORTS = range(20_000, 32_000)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -25,3 +29,15 @@ def reset(writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     writer.transport.abort()
+
+
+def steady_port() -> int:
+    """Give a free port that stays free while nobody listens on it."""
+    while True:
+        port = random.SystemRandom().choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from infra.chaos.part import Part, answers, steady_port
+from infra.chaos.part import Part, answers
+from infra.local.loopback import steady_port
 from infra.local.mail import push_body
 from shared.keys import Keys, digest
 from shared.log import KEEP_REVOCATIONS_MS

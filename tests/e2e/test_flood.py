@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from infra.chaos.origin import Origin
-from infra.chaos.part import Part, answers, steady_port
+from infra.chaos.part import Part, answers
 from infra.chaos.poster import Poster
-from infra.local.loopback import HOST
+from infra.local.loopback import HOST, steady_port
 from infra.local.mail import push_body
 from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT, PushSigner, new_key
 from shared.keys import Keys

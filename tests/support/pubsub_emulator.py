@@ -22,8 +22,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.chaos.part import steady_port
-from infra.local.loopback import HOST
+from infra.local.loopback import HOST, steady_port
 from tests.support.gateway import NO_TLS, end, eventually
 
 JAR_VARIABLE = "TIDEMARK_PUBSUB_EMULATOR_JAR"

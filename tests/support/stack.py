@@ -17,9 +17,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, answers, steady_port
+from infra.chaos.part import ROOT, START_TIMEOUT_S, Part, answers
 from infra.local.gateway import TOKEN_VARIABLE
-from infra.local.loopback import HOST
+from infra.local.loopback import HOST, steady_port
 from infra.local.queues import QUEUES, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
 from tests.support.delaying_proxy import DelayingProxy

@@ -11,7 +11,8 @@ from typing import Any, Final, Protocol
 import hiredis
 
 from infra.local.children import FIRST_PAUSE_S, ChildError
-from infra.local.ha.layout import HOST, MASTER, Layout, Node
+from infra.local.ha.layout import MASTER, Layout, Node
+from infra.local.loopback import HOST
 from infra.local.redis_server import find_binary, server_argv, wait_ready
 from infra.local.resp import RespClient, RespConnectionError, SentinelUrl, ask
 

@@ -14,7 +14,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Final
 
-HOST: Final = "127.0.0.1"
+from infra.local.loopback import HOST
+
 # With this a replica asks for the stream of changes; it has waited for the answer to all that it said before.
 _PSYNC: Final = b"*3\r\n$5\r\nPSYNC\r\n"
 _READ_BYTES: Final = 65_536

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import secrets
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +19,12 @@ from typing import Any, Final
 
 from infra.local.data_dir import DataDirError
 from infra.local.ha.sentinel_file import known_primary, sentinel_file
+from infra.local.loopback import HOST, steady_port
 
-HOST: Final = "127.0.0.1"
 #: What the Sentinels call the pair.
 MASTER: Final = "tidemark"
 REDIS_NAMES: Final = ("redis-1", "redis-2")
 SENTINEL_NAMES: Final = ("sentinel-1", "sentinel-2", "sentinel-3")
-# Below the range from which the kernel takes the local ports of clients: while a part is away, a client that keeps
-# trying to reach it must not be given its port, nor connect to itself.
-_PORTS: Final = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +152,7 @@ def _free_ports(count: int) -> list[int]:
     """Give ports that nobody listens on now."""
     found: set[int] = set()
     while len(found) < count:
-        port = random.SystemRandom().choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        found.add(port)
+        found.add(steady_port())
     return list(found)
 
 
