@@ -82,7 +82,8 @@ def _dead_letters(name: str, attributes: Mapping[str, str]) -> Iterator[Finding]
     dead = number_of(attributes, "ApproximateNumberOfMessages")
     yield from _keeping(name, attributes)
     if dead:
-        yield Finding("warn", f"{name}: {dead}", "tidemark dlq list says why; tidemark dlq redrive puts them back")
+        fix = "tidemark dlq list says why; what can be delivered by now, tidemark dlq redrive puts back"
+        yield Finding("warn", f"{name}: {dead}", fix)
     else:
         yield Finding("ok", f"{name}: none")
 

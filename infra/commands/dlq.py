@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List, show or put back; one JSON object a line. Returns 1 when one was not found, or not put back."""
     if args.verb == "redrive" and [bool(args.ids), args.all, args.reason is not None].count(True) != 1:
-        args.wrong_usage("say which: ids, --all or --reason TEXT")
+        args.wrong_usage("say which, in one way: ids, --all or --reason TEXT")
     found = queues(backends(data_dir(args), os.environ))
     try:
         return run_to_its_end({"list": _list, "show": _show, "redrive": _redrive}[args.verb](args, found))
@@ -81,7 +81,7 @@ async def _show(args: argparse.Namespace, found: Queues) -> int:
 
 async def _redrive(args: argparse.Namespace, found: Queues) -> int:
     missing = set(args.ids)
-    looked_at, failed = 0, False
+    looked_at, failed, found_any = 0, False, False
     async with (
         open_queue(found.delivery, found.access) as delivery,
         open_queue(found.dead_letters, found.access) as sqs,
@@ -92,6 +92,7 @@ async def _redrive(args: argparse.Namespace, found: Queues) -> int:
             for outcome in await redrive.put_back(sweep, messages):
                 _print(asdict(outcome))
                 failed = failed or not outcome.redriven
+                found_any = True
                 missing.discard(outcome.id)
             looked_at += len(messages)
             if redrive.failure is not None:
@@ -102,6 +103,8 @@ async def _redrive(args: argparse.Namespace, found: Queues) -> int:
                 break
         else:
             await _tell_of_others(sweep)
+    if not found_any and not missing:
+        _say("there is no such dead letter")
     for name in missing:
         _print(asdict(Outcome(name, redriven=False, why="not among the dead letters")))
     return 1 if failed or missing else 0

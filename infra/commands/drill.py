@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from infra.drill.failover import DrillError, Fault, Plan
 from infra.drill.failover import run as drill
 from infra.local.children import ChildError
 from infra.local.redis_server import RedisNotFoundError
+from infra.stopping import run_to_its_end
 from shared.drill_report import DrillReport
 from shared.settings import MOST_DELAY_S
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="tidemark-drill-", ignore_cleanup_errors=True) as directory:
         try:
-            report = asyncio.run(drill(plan, Path(directory), _say))
+            report = run_to_its_end(drill(plan, Path(directory), _say))
         except (DrillError, ChildError, RedisNotFoundError) as error:
             raise CommandError(str(error)) from None
     print(json.dumps(report.as_json()))
@@ -98,7 +98,13 @@ def _say(text: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    return 0.0 if text == "0" else rate(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be a number, 0 or above")
+    return value
 
 
 def _delay(text: str) -> int:

@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import asdict
 
-from infra.backends import backends, log_settings, open_queue, queues
+from infra.backends import QUEUE_URLS, backends, log_settings, open_queue, queues
 from infra.cli import CommandError
 from infra.commands.arguments import add_data_dir, data_dir, mailbox, user
 from infra.forgetting import Counts, Forgetting, Mailbox
@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Erase, and print how much there was. Returns 1 when something could not be looked at."""
     environ = backends(data_dir(args), os.environ)
     settings = log_settings(environ)
+    if args.no_queues and any(environ.get(name) for name in QUEUE_URLS):
+        raise CommandError("it has queues, and they may hold the mailbox: leave --no-queues out")
     found = None if args.no_queues else queues(environ)
     users = {args.mailbox, args.mailbox.lower(), *args.users}
     try:

