@@ -10,7 +10,7 @@ from shared.counts import Counts
 from shared.delivery import Delivery, Event
 from shared.delivery_queue import Confirmation, DeliveryQueue
 from shared.envelope import Notification, envelope_of
-from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
+from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError, QueueUnavailableError
 from shared.log import Log
 from shared.position import Position
 from shared.sqs import SEND_TIMEOUT_S
@@ -122,7 +122,7 @@ class Intake:
             logger.warning("push queued", extra=_why(error))
         try:
             await queue.put(delivery, timeout_s=min(SEND_TIMEOUT_S, max(_LEAST_S, _left_s(until))))
-        except BaseException:
+        except QueueUnavailableError:
             self._counts.count("pushes_refused")
             raise
         self._counts.count("pushes_queued")
