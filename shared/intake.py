@@ -114,18 +114,19 @@ class Intake:
     async def _enqueue(
         self, queue: DeliveryQueue, delivery: Delivery, error: LogUnavailableError | LogDefectError, until: float
     ) -> None:
+        try:
+            await queue.put(delivery, timeout_s=min(SEND_TIMEOUT_S, max(_LEAST_S, _left_s(until))))
+        except QueueUnavailableError as refusal:
+            self._counts.count("pushes_refused")
+            logger.warning("push taken by neither log nor queue", extra={**_why(error), "queue": str(refusal)})
+            raise
+        self._counts.count("pushes_queued")
         if not error.temporary:
             # A defect of ours holds up this push only, and is reported; refusing it would slow down every mailbox.
             logger.error("push queued", extra=_why(error), exc_info=error)
         elif not isinstance(error, CircuitOpenError):
             # That the breaker is open was logged once; a line a push would say no more.
             logger.warning("push queued", extra=_why(error))
-        try:
-            await queue.put(delivery, timeout_s=min(SEND_TIMEOUT_S, max(_LEAST_S, _left_s(until))))
-        except QueueUnavailableError:
-            self._counts.count("pushes_refused")
-            raise
-        self._counts.count("pushes_queued")
 
 
 def _left_s(until: float) -> float:
