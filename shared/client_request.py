@@ -38,3 +38,13 @@ def whole_number(request: Request, name: str, *, default: int, least: int, most:
     if re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) is None or not least <= int(text) <= most:
         raise BadNumberError(f"{name} must be a whole number from {least} to {most}.")
     return int(text)
+
+
+def number(request: Request, name: str, *, least: float, most: float) -> float | None:
+    """Return a number of the query, None without it. Raises BadNumberError if it is no decimal from least to most."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII) is None or not least <= float(text) <= most:
+        raise BadNumberError(f"{name} must be a number from {least:g} to {most:g}.")
+    return float(text)

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 
 class Counts:
-    """Named counters, from zero at cold start. Names are words in snake case; whoever counts documents its own."""
+    """Named counters and high-water marks, from zero at cold start.
+
+    Names are words in snake case; whoever counts documents its own.
+    """
 
     def __init__(self) -> None:
         self._counter: Counter[str] = Counter()
@@ -16,8 +19,12 @@ class Counts:
         """Note that something has happened."""
         self._counter[name] += by
 
+    def reach(self, name: str, value: int) -> None:
+        """Note that a gauge was as high as this; what is kept is the highest it ever was."""
+        self._counter[name] = max(self._counter[name], value)
+
     def __getitem__(self, name: str) -> int:
-        """Return how often it has happened; 0 for what never has."""
+        """Return how often it has happened, or how high it was; 0 for what never has."""
         return self._counter[name]
 
     def snapshot(self) -> Mapping[str, int]:

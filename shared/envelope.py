@@ -12,6 +12,9 @@ from typing import Any
 
 from shared.position import Position
 
+_LOW = "low"
+_LOW_MEMBER = f'"priority":"{_LOW}"'
+
 
 @dataclass(frozen=True, slots=True)
 class Notification:
@@ -23,10 +26,16 @@ class Notification:
     email_address: str
     history_id: str
     topic: str
+    low_key: str | None = None
+    """The key of a notification of low priority: one of the same topic and key makes older ones needless."""
 
 
 def envelope_of(note: Notification) -> str:
-    """Build the stored envelope of a notification (CloudEvents 1.0, section 3.1 and JSON format 1.0.2)."""
+    """Build the stored envelope of a notification (CloudEvents 1.0, section 3.1 and JSON format 1.0.2).
+
+    The extension attributes ``priority`` (``low``) and ``key`` are there only if the notification has a key.
+    """
+    extensions = {} if note.low_key is None else {"priority": _LOW, "key": note.low_key}
     return json.dumps(
         {
             "specversion": "1.0",
@@ -36,10 +45,20 @@ def envelope_of(note: Notification) -> str:
             "subject": note.email_address.lower(),
             "time": note.published_at,
             "topic": note.topic,
+            **extensions,
             "data": {"emailAddress": note.email_address, "historyId": note.history_id},
         },
         separators=(",", ":"),
     )
+
+
+def low_priority_key(envelope: str) -> str | None:
+    """Return the key of an event of low priority; None for any other, also for one that names no key."""
+    if _LOW_MEMBER not in envelope:  # of nearly all: to read the JSON of each would cost more than all else
+        return None
+    decoded = json.loads(envelope)
+    key = decoded.get("key")
+    return key if decoded.get("priority") == _LOW and isinstance(key, str) else None
 
 
 def with_position(envelope: str, position: Position) -> str:

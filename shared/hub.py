@@ -20,6 +20,7 @@ from typing import Protocol
 
 from shared import sse
 from shared.entry import Entry, Gap, Reading, TopicRead
+from shared.envelope import low_priority_key
 from shared.errors import BadCursorError, LogDefectError, LogUnavailableError
 from shared.live import LiveFeed
 from shared.log import MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log, Revocation, parse_live
@@ -41,18 +42,23 @@ _LONGEST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event, encoded: ``data`` is its frame without an id, ``framed`` the same with its own position as id."""
+    """An event, encoded: ``data`` is its frame without an id, ``framed`` the same with its own position as id.
+
+    ``low`` is the key of an event of low priority: a newer one of the same topic and key may take its place.
+    """
 
     topic: str
     position: Position
     data: bytes
     framed: bytes
+    low: str | None = None
 
     @classmethod
     def of(cls, entry: Entry) -> Event:
         """Encode an entry."""
         data = sse.event_data(entry)
-        return cls(entry.topic, entry.position, data, sse.id_line(entry.position) + data)
+        framed = sse.id_line(entry.position) + data
+        return cls(entry.topic, entry.position, data, framed, low_priority_key(entry.envelope))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ def parse_push(body: bytes, headers: Mapping[str, str], *, received_at: datetime
         subscription: Any = headers.get("x-goog-pubsub-subscription-name")
         message_id: Any = headers["x-goog-pubsub-message-id"]
         published_at: Any = headers.get("x-goog-pubsub-publish-time")
+        attributes: Any = headers
         data = body
     else:
         wrapped = _object(body, "body")
@@ -48,12 +49,14 @@ def parse_push(body: bytes, headers: Mapping[str, str], *, received_at: datetime
         subscription = wrapped.get("subscription")
         message_id = message.get("messageId") or message.get("message_id")
         published_at = message.get("publishTime") or message.get("publish_time")
+        attributes = message.get("attributes")
         data = _base64(message.get("data"))
     return _notification(
         subscription=_id(subscription, "subscription"),
         message_id=_id(message_id, "messageId"),
         published_at=published_at if _is_time(published_at) else None,
         gmail=_object(data, "data"),
+        low_key=_low_key(attributes),
         received_at=received_at,
     )
 
@@ -64,6 +67,7 @@ def _notification(
     message_id: str,
     published_at: str | None,
     gmail: Mapping[str, Any],
+    low_key: str | None,
     received_at: datetime,
 ) -> Notification:
     address = gmail.get("emailAddress")
@@ -80,6 +84,7 @@ def _notification(
         email_address=address,
         history_id=_history_id(gmail.get("historyId")),
         topic=topic,
+        low_key=low_key,
     )
 
 
@@ -120,6 +125,18 @@ def _base64(value: Any) -> bytes:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise UnreadablePushError("bad base64") from None
+
+
+def _low_key(attributes: Any) -> str | None:
+    """Return the key of a message of low priority; what is marked in any other way counts as every message does.
+
+    CloudEvents' binding for Pub/Sub gives the attributes of an event the prefix ``ce-``. Unwrapped, attributes are
+    headers.
+    """
+    if not isinstance(attributes, Mapping) or attributes.get("ce-priority") != "low":
+        return None
+    key = attributes.get("ce-key")
+    return key if isinstance(key, str) and _ID.fullmatch(key) is not None else None
 
 
 def _history_id(value: Any) -> str:

@@ -67,9 +67,12 @@ def hello(
     return frame(event="tidemark.hello", data=_json(data), cursor=cursor)
 
 
-def heartbeat(cursor: Position | None) -> bytes:
-    """Build a heartbeat; with a cursor when it has advanced since the client was last told."""
-    return frame(event="tidemark.hb", data=b"{}", cursor=cursor)
+def heartbeat(cursor: Position | None, *, coalesced: int = 0) -> bytes:
+    """Build a heartbeat; with a cursor when it has advanced since the client was last told.
+
+    ``coalesced`` events of low priority were left out since the last one, because newer ones took their place.
+    """
+    return frame(event="tidemark.hb", data=_json({"coalesced": coalesced} if coalesced else {}), cursor=cursor)
 
 
 def gap(told: Gap, cursor: Position | None) -> bytes:

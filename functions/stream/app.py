@@ -13,15 +13,19 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
+from functions.stream.order import ACKED, Order
+from functions.stream.pace import MAX_RATE, MIN_RATE
 from functions.stream.registry import Registry
 from functions.stream.response import StreamResponse
-from functions.stream.session import ACKED, Order, Stream
+from functions.stream.session import Stream
 from functions.stream.shutdown import on_termination
+from functions.stream.window import MAX_WINDOW
 from shared.application import application
 from shared.bypass import Bypass
 from shared.client_name import check_client
-from shared.client_request import admit, authenticate
+from shared.client_request import admit, authenticate, number, whole_number
 from shared.cors import cors
+from shared.counts import Counts
 from shared.errors import BadClientError, BadCursorError
 from shared.health import healthz
 from shared.hub import Hub
@@ -47,6 +51,7 @@ class Deps:
     bypass: Bypass
     max_streams: int
     stream_max_s: int
+    counts: Counts
     cors_origins: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
@@ -64,6 +69,7 @@ class Deps:
             bypass=basis.bypass(),
             max_streams=settings.max_streams,
             stream_max_s=settings.stream_max_s,
+            counts=basis.counts,
             cors_origins=settings.cors_origins,
         )
 
@@ -80,6 +86,12 @@ def build_app(deps: Deps) -> Starlette:
         start = _start(request)
         if start == ACKED and named is None:
             raise BadClientError("from=acked needs client=, the name that acknowledged.")
+        max_rate = number(request, "max_rate", least=MIN_RATE, most=MAX_RATE)
+        window = None
+        if "window" in request.query_params:
+            if named is None:
+                raise BadClientError("window= needs client=, the name that acknowledges.")
+            window = whole_number(request, "window", default=0, least=1, most=MAX_WINDOW)
         await admit(request, grant, deps.opens, deps.bypass)
         ends_at, end_reason = _end(deps, grant)
         order = Order(
@@ -90,8 +102,11 @@ def build_app(deps: Deps) -> Starlette:
             start=start,
             ends_at=ends_at,
             end_reason=end_reason,
+            max_rate=max_rate,
+            window=window,
         )
-        return StreamResponse(request, Stream(order, deps.hub, deps.log, clock=deps.clock), registry)
+        stream = Stream(order, deps.hub, deps.log, clock=deps.clock, counts=deps.counts)
+        return StreamResponse(request, stream, registry)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ import random
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from functions.stream.outlet import Outlet
 from functions.stream.registry import Registry
 from functions.stream.session import Stream
 from shared import sse
@@ -48,20 +49,17 @@ class StreamResponse:
         except UnavailableError as error:
             await self._refuse(error, scope, receive, send)
         else:
-            await self._send(first, receive, send)
+            await self._send(first, Outlet.of(scope, send), receive, send)
         finally:
             self._registry.discard(self._stream)
             self._stream.close()
 
-    async def _send(self, first: bytes, receive: Receive, send: Send) -> None:
-        async def write(chunk: bytes) -> None:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
+    async def _send(self, first: bytes, body: Outlet, receive: Receive, send: Send) -> None:
         watcher = asyncio.ensure_future(self._watch(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await write(first)
-            await self._stream.run(write)
+            await body.write(first)
+            await self._stream.run(body)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             watcher.cancel()

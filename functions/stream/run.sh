@@ -3,4 +3,4 @@
 # the query.
 exec python3 -m uvicorn functions.stream.handler:app \
   --host "${TIDEMARK_HOST:-127.0.0.1}" --port "${PORT:-8080}" \
-  --loop uvloop --http httptools --no-proxy-headers --no-access-log --no-server-header --timeout-graceful-shutdown 2
+  --loop uvloop --http functions.stream.server:StreamProtocol --no-proxy-headers --no-access-log --no-server-header --timeout-graceful-shutdown 2

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.replay import app as replay
 from functions.stream import app as stream
+from functions.stream.server import StreamProtocol
 from functions.webhook import app as webhook
 from infra.local.mail import fresh_message_id, history_ids, push_body
 from infra.local.openapi import describe
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = uvicorn.Config(
         build_origin(basis, PushSigner.of(args.push_key)),
         loop="uvloop",
-        http="httptools",
+        http=StreamProtocol,
         access_log=False,
         server_header=False,
         proxy_headers=False,

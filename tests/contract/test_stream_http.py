@@ -20,6 +20,7 @@ import uvicorn
 
 from functions.stream import session
 from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
+from functions.stream.server import StreamProtocol
 from infra.chaos.event_stream import EventStreamReader, Frame
 from infra.local.mail import push_body
 from shared.position import Position
@@ -57,7 +58,7 @@ class StreamServer:
 
     async def _serve(self) -> None:
         config = uvicorn.Config(
-            build_app(self.deps), http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=1
+            build_app(self.deps), http=StreamProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1
         )
         config.load()
         server = uvicorn.Server(config)

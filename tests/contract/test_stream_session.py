@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.stream.session import ACKED, HEARTBEAT_S
+from functions.stream.order import ACKED
+from functions.stream.session import HEARTBEAT_S
 from shared.errors import LogUnavailableError
 from shared.log import EARLIEST, NOW
 from shared.position import ZERO, Position
@@ -169,7 +170,7 @@ async def test_catching_up_goes_on_page_by_page_while_new_events_arrive(
     mine: Rig, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old and new, of several topics, in one order and each once."""
-    monkeypatch.setattr("functions.stream.session._PAGE_LIMIT", 4)
+    monkeypatch.setattr("functions.stream.outgoing.PAGE_LIMIT", 4)
     log = mine.quick()
     start = (await log.read({}, limit=1)).clock
     topics = [TOPIC, OTHER, "third"]
@@ -192,7 +193,7 @@ async def test_a_slow_reader_goes_back_to_the_log_and_misses_and_doubles_nothing
     mine: Rig, process: Process, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch, topics: tuple[str, ...]
 ) -> None:
     """Its buffer overflows several times; other streams do not notice."""
-    monkeypatch.setattr("functions.stream.session.MAX_BUFFERED", 5)
+    monkeypatch.setattr("functions.stream.buffer.MAX_EVENTS", 5)
     tab, quick = await process.open_tab(*topics), await process.open_tab(*topics)
     log = mine.quick()
     written: list[Position] = []
@@ -219,12 +220,12 @@ async def test_what_a_slow_reader_has_not_read_costs_no_more_than_its_buffer(
     mine: Rig, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it does not read."""
-    monkeypatch.setattr("functions.stream.session.MAX_BUFFERED", 5)
+    monkeypatch.setattr("functions.stream.buffer.MAX_EVENTS", 5)
     tab, quick = await process.open_tab(TOPIC), await process.open_tab(TOPIC)
     tab.stop_reading()
     written = await mine.positions(mine.quick(), TOPIC, 40)
     await quick.until_positions(written)
-    assert len(tab.stream._queue) <= 5
+    assert len(tab.stream._out.buffer) <= 5
     tab.read_on()
     await tab.until_positions(written)
 
@@ -233,7 +234,7 @@ async def test_errors_of_redis_while_catching_up_keep_the_stream_open_and_in_ord
     mine: Rig, process: Process, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events that come live while the missing ones cannot be read wait for them."""
-    monkeypatch.setattr("functions.stream.session.MAX_BUFFERED", 5)
+    monkeypatch.setattr("functions.stream.buffer.MAX_EVENTS", 5)
     monkeypatch.setattr("functions.stream.session._LONGEST_PAUSE_S", 0.2)
     tab, quick = await process.open_tab(TOPIC), await process.open_tab(TOPIC)
     log = mine.quick()
@@ -261,7 +262,7 @@ async def test_live_events_during_a_read_that_fails_do_not_overtake_what_it_woul
     mine: Rig, process: Process, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are offered between the beginning of the read and its failure."""
-    monkeypatch.setattr("functions.stream.session.MAX_BUFFERED", 5)
+    monkeypatch.setattr("functions.stream.buffer.MAX_EVENTS", 5)
     tab, quick = await process.open_tab(TOPIC), await process.open_tab(TOPIC)
     log = mine.quick()
     tab.stop_reading()
@@ -289,11 +290,11 @@ async def test_an_event_that_comes_while_a_read_brings_nothing_is_sent_at_once(
     """The read was made before it, the feed brought it during the answer: nothing else will ring for it."""
     tab = await process.open_tab(TOPIC)
     with faulty.holding("read", count=1) as held:
-        tab.stream._fall_behind()
+        tab.stream._out.fall_behind()
         tab.stream._wake()
         await held.until_arrived()
         written = await mine.positions(mine.quick(), TOPIC, 2)
-        await eventually(lambda: len(tab.stream._queue) == 2, "they are offered")
+        await eventually(lambda: len(tab.stream._out.buffer) == 2, "they are offered")
         held.release()
         await tab.until(lambda t: t.positions() == written, "both events", timeout_s=2)
     assert rises(tab.ids)
@@ -304,7 +305,7 @@ async def test_a_gap_that_fell_out_of_a_full_buffer_is_told_all_the_same_and_onc
     mine: Rig, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is found again when the stream reads on."""
-    monkeypatch.setattr("functions.stream.session.MAX_BUFFERED", 5)
+    monkeypatch.setattr("functions.stream.buffer.MAX_EVENTS", 5)
     tab, quick = await process.open_tab(TOPIC, OTHER), await process.open_tab(TOPIC, OTHER)
     log = mine.quick()
     written = await mine.positions(log, TOPIC, 2)
@@ -365,7 +366,7 @@ async def test_a_heartbeat_does_not_claim_what_waits_to_be_sent_or_read(
     mine: Rig, timed: Process, clock: Clock, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that is behind and cannot read beats on, at the cursor of what it has sent."""
-    monkeypatch.setattr("functions.stream.session.MAX_BUFFERED", 5)
+    monkeypatch.setattr("functions.stream.buffer.MAX_EVENTS", 5)
     tab, quick = await timed.open_tab(TOPIC), await timed.open_tab(TOPIC)
     log = mine.quick()
     first = await mine.positions(log, TOPIC, 1)
@@ -603,8 +604,8 @@ def test_whoever_resumes_from_any_id_that_was_written_loses_nothing(
                 await trial.check(tab)
 
     patches: dict[str, Any] = {
-        "functions.stream.session.MAX_BUFFERED": 4,
-        "functions.stream.session._PAGE_LIMIT": 3,
+        "functions.stream.buffer.MAX_EVENTS": 4,
+        "functions.stream.outgoing.PAGE_LIMIT": 3,
         "functions.stream.session._FIRST_PAUSE_S": 0.01,
         "functions.stream.session._LONGEST_PAUSE_S": 0.05,
         "shared.hub._FIRST_PAUSE_S": 0.01,

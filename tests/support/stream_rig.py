@@ -17,7 +17,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from functions.stream.session import Order, Stream
+from functions.stream.order import Order
+from functions.stream.session import Stream
+from shared.counts import Counts
 from shared.entry import Gap
 from shared.hub import Event, Hub, Proven
 from shared.keys import Keys
@@ -80,7 +82,7 @@ class Recorder:
 
 
 class Tab:
-    """A client of one stream: reads its body and remembers every frame."""
+    """A client of one stream: reads its body and remembers every frame. It is the body that the stream writes to."""
 
     def __init__(self, stream: Stream, clock: Callable[[], float]) -> None:
         self.stream = stream
@@ -88,8 +90,10 @@ class Tab:
         self.writes = 0
         self._clock = clock
         self._rest = b""
-        self._takes = asyncio.Event()
-        self._takes.set()
+        self._reads = True
+        self._forced = False
+        self._unsent = b""
+        self._on_room: Callable[[], None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> Tab:
@@ -109,12 +113,20 @@ class Tab:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def stop_reading(self) -> None:
-        """Let the next write hang."""
-        self._takes.clear()
+        """Read nothing more: the server takes one more write, and then has no room."""
+        self._reads = False
 
     def read_on(self) -> None:
-        """Let writes pass again."""
-        self._takes.set()
+        """Read what waits, and all that comes."""
+        self._reads = True
+        self.read_some(len(self._unsent))
+
+    def read_some(self, size: int) -> None:
+        """Read so many bytes of what waits."""
+        taken, self._unsent = self._unsent[:size], self._unsent[size:]
+        self._feed(taken)
+        if not self.paused and self._on_room is not None:
+            self._on_room()
 
     @property
     def ended(self) -> bool:
@@ -161,20 +173,44 @@ class Tab:
         await self.until(lambda tab: len(tab.positions(topic)) >= len(wanted), f"{len(wanted)} events")
         assert self.positions(topic) == wanted
 
+    # --- the body, as the stream sees it -----------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        """Whether the client has to read before more is written."""
+        return bool(self._unsent) and not self._forced
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait for the client."""
+        return len(self._unsent)
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Have a function called when it is not paused any more."""
+        self._on_room = callback
+
+    def let_through(self) -> None:
+        """Let the last word through."""
+        self._forced = True
+
+    async def write(self, data: bytes) -> None:
+        """Take a part of the body."""
+        assert not self.paused, "a write that would wait"
+        assert data.endswith(b"\n\n"), "a chunk ends inside a frame"
+        self.writes += 1
+        if self._reads:
+            self._feed(data)
+        else:
+            self._unsent += data
+
     async def _run(self) -> None:
         try:
-            await self.stream.run(self._write)
+            await self.stream.run(self)
         finally:
             self.stream.close()
 
-    async def _write(self, chunk: bytes) -> None:
-        await self._takes.wait()
-        self.writes += 1
-        self._feed(chunk)
-
     def _feed(self, chunk: bytes) -> None:
         *blocks, self._rest = (self._rest + chunk).split(b"\n\n")
-        assert self._rest == b"", "a chunk ends inside a frame"
         for block in blocks:
             fields = dict(line.split(": ", 1) for line in block.decode().split("\n"))
             data = json.loads(fields.get("data", "{}"))
@@ -204,6 +240,7 @@ class Process:
         now_ms: str = "",
     ) -> None:
         self.clock = clock
+        self.counts = Counts()
         self.upstash = plain_upstash(gateway.url, gateway.token, max_connections=14)
         self.log = Log(self.upstash, keys, retention, now_ms=now_ms)
         with cheap_tls():
@@ -234,6 +271,8 @@ class Process:
         client: str = "client",
         life_s: float = 840.0,
         end_reason: str = "rotate",
+        max_rate: float | None = None,
+        window: int | None = None,
     ) -> Tab:
         """Make a tab that is not open yet."""
         order = Order(
@@ -244,8 +283,10 @@ class Process:
             start=start,
             ends_at=self.clock() + life_s,
             end_reason=end_reason,
+            max_rate=max_rate,
+            window=window,
         )
-        tab = Tab(Stream(order, self.hub, self.log, clock=self.clock), self.clock)
+        tab = Tab(Stream(order, self.hub, self.log, clock=self.clock, counts=self.counts), self.clock)
         self._tabs.append(tab)
         return tab
 

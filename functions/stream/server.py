@@ -1,0 +1,62 @@
+"""uvicorn's HTTP protocol, which also tells an application how its client takes what is written.
+
+ASGI's ``send`` waits while the client does not read, and says nothing: neither that it waits, nor for how long, nor
+does it let a last word through. A stream has to know (see `functions.stream.session`). So the protocol puts itself
+into the scope's extensions as `EXTENSION`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from functions.stream.outlet import EXTENSION
+
+
+class StreamProtocol(HttpToolsProtocol):
+    """One connection. For uvicorn's ``--http``; what is added here is `functions.stream.outlet.Socket`."""
+
+    _on_room: Callable[[], None] | None = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+
+    @property
+    def paused(self) -> bool:
+        """Whether a write would wait for the client."""
+        return self.flow.write_paused
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes wait here until the client takes what the kernel holds for it."""
+        return self.transport.get_write_buffer_size()
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Have a function called whenever writing need not wait any more, also when the client has gone."""
+        self._on_room = callback
+
+    def let_through(self, *, linger_s: float) -> None:
+        """Let all further writes through though nobody reads, and drop the connection after some time.
+
+        Without that a client that never reads would hold the connection, and what waits for it, for ever.
+        """
+        self.flow.resume_writing()
+        asyncio.get_running_loop().call_later(linger_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Hear from the transport that there is room."""
+        super().resume_writing()
+        self._tell_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hear from the transport that the connection is gone: nobody waits for it any more."""
+        super().connection_lost(exc)
+        self._tell_room()
+
+    def _tell_room(self) -> None:
+        if self._on_room is not None:
+            self._on_room()
