@@ -37,7 +37,7 @@ class Buffer:
         return len(self._items)
 
     def push(self, item: Item) -> bool:
-        """Take an item, unless there is no room for it: then False, and what is held does not go on to it."""
+        """Take an item, unless there is no room for it: then False, and all that is left is to `clear`."""
         size = len(item.data) if isinstance(item, Event) else 0
         if not self._has_room(size):
             self._coalesce(item)
@@ -64,9 +64,9 @@ class Buffer:
         return item
 
     def clear(self) -> None:
-        """Forget every item."""
+        """Forget every item; what had given way to one of them counts no more."""
         self._items.clear()
-        self._bytes = self._low = 0
+        self._bytes = self._low = self.coalesced = 0
 
     def _has_room(self, size: int) -> bool:
         return len(self._items) < MAX_EVENTS and self._bytes + size <= MAX_BYTES

@@ -63,6 +63,8 @@ class Outgoing:
         # Per topic, the beginning of the log's memory that the client was told of, or that lies below its cursor.
         self._born_told = dict.fromkeys(order.topics, ZERO)
         self._single = len(order.topics) == 1
+        # What the log was last read for to prove. After a failover it may not reach that far: it is asked once.
+        self._asked_to_prove = ZERO
 
     # --- what the hub says -------------------------------------------------------------------------------
 
@@ -273,6 +275,7 @@ class Outgoing:
             self.told = highest
             return sse.heartbeat(highest)
         cursor = self._advance_told()
-        if self.told < highest and not self.behind:
+        if self.told < highest and self._asked_to_prove < highest and not self.behind:
+            self._asked_to_prove = highest
             self.fall_behind()
         return b"" if cursor is None else sse.heartbeat(cursor)

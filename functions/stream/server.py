@@ -19,6 +19,7 @@ class StreamProtocol(HttpToolsProtocol):
     """One connection. For uvicorn's ``--http``; what is added here is `functions.stream.outlet.Socket`."""
 
     _on_room: Callable[[], None] | None = None
+    _lost = False
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -33,19 +34,23 @@ class StreamProtocol(HttpToolsProtocol):
     @property
     def unsent(self) -> int:
         """How many bytes wait here until the client takes what the kernel holds for it."""
-        return self.transport.get_write_buffer_size()
+        return 0 if self._lost else self.transport.get_write_buffer_size()
 
     def on_room(self, callback: Callable[[], None]) -> None:
         """Have a function called whenever writing need not wait any more, also when the client has gone."""
         self._on_room = callback
 
     def let_through(self, *, linger_s: float) -> None:
-        """Let all further writes through though nobody reads, and drop the connection after some time.
+        """Let all further writes through though nobody reads, and drop the connection if that is so after some time.
 
         Without that a client that never reads would hold the connection, and what waits for it, for ever.
         """
         self.flow.resume_writing()
-        asyncio.get_running_loop().call_later(linger_s, self.transport.abort)
+        asyncio.get_running_loop().call_later(linger_s, self._drop_unless_read)
+
+    def _drop_unless_read(self) -> None:
+        if self.unsent:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         """Hear from the transport that there is room."""
@@ -54,6 +59,7 @@ class StreamProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hear from the transport that the connection is gone: nobody waits for it any more."""
+        self._lost = True
         super().connection_lost(exc)
         self._tell_room()
 

@@ -22,26 +22,10 @@ from shared.position import ZERO, Position
 from tests.support.faulty_gateway import Answer, FaultyGateway, FaultyWorld
 from tests.support.gateway import RedisServer
 from tests.support.log_rig import Rig, gaps_of, rig, rises, since
-from tests.support.stream_rig import Process, Tab, eventually
+from tests.support.stream_rig import Clock, Process, Tab, eventually
 
 TOPIC = "gmail:a@b.c"
 OTHER = "gmail:d@e.f"
-
-
-class Clock:
-    """Monotonic seconds that only a test moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def advance(self, seconds: float, *tabs: Tab) -> None:
-        """Let time pass; the streams look at it as they would when their alarm rings."""
-        self.now_s += seconds
-        for tab in tabs:
-            tab.stream._wake()
 
 
 @pytest.fixture

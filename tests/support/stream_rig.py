@@ -225,6 +225,22 @@ class Tab:
             )
 
 
+class Clock:
+    """Monotonic seconds that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float, *tabs: Tab) -> None:
+        """Let time pass; the streams look at it as they would when their alarm rings."""
+        self.now_s += seconds
+        for tab in tabs:
+            tab.stream._wake()
+
+
 class Process:
     """A log, a live feed and a hub over them, as one process of the stream function has."""
 

@@ -30,3 +30,11 @@ def test_a_snapshot_does_not_change_any_more() -> None:
     counts.count("a")
     assert before == {"a": 1}
     assert counts.snapshot() == {"a": 2}
+
+
+def test_a_gauge_keeps_the_highest_it_ever_was() -> None:
+    counts = Counts()
+    for value in (3, 7, 0, 5):
+        counts.reach("buffered", value)
+    assert counts["buffered"] == 7
+    assert counts.snapshot() == {"buffered": 7}

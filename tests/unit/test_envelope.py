@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.envelope import Notification, as_object, envelope_of, with_position
+from shared.envelope import Notification, as_object, envelope_of, low_priority_key, with_position
 from shared.position import Position
 
 anything = st.text(max_size=50)
@@ -63,3 +64,13 @@ def test_an_envelope_is_one_line_of_ascii_whatever_it_holds(note: Notification, 
     for text in (envelope_of(note), with_position(envelope_of(note), position)):
         assert text.isascii()
         assert text.isprintable()
+
+
+def test_priority_and_key_are_extension_attributes_that_only_a_notification_of_low_priority_has() -> None:
+    note = Notification("s", "1", "2026-11-23T13:59:59Z", "a@b.c", "7", "gmail:a@b.c", low_key='un"read')
+    envelope = envelope_of(note)
+    assert (json.loads(envelope)["priority"], json.loads(envelope)["key"]) == ("low", 'un"read')
+    assert low_priority_key(envelope) == 'un"read'
+    usual = envelope_of(replace(note, low_key=None))
+    assert not {"priority", "key"} & json.loads(usual).keys()
+    assert low_priority_key(usual) is None

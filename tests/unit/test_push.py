@@ -327,3 +327,23 @@ def test_moments_are_written_in_utc_with_milliseconds() -> None:
     """Whatever zone they were in."""
     assert rfc3339(NOW) == "2026-11-23T14:00:00.123Z"
     assert rfc3339(NOW.astimezone(timezone(timedelta(hours=5, minutes=30)))) == "2026-11-23T14:00:00.123Z"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "key"),
+    [
+        ({"ce-priority": "low", "ce-key": "unread"}, "unread"),
+        ({"ce-priority": "low"}, None),
+        ({"ce-priority": "low", "ce-key": ""}, None),
+        ({"ce-priority": "low", "ce-key": "a\nb"}, None),
+        ({"ce-priority": "LOW", "ce-key": "unread"}, None),
+        ({"ce-key": "unread"}, None),
+        ("no object", None),
+    ],
+)
+def test_a_message_of_low_priority_names_the_key_whose_newest_state_counts(attributes: Any, key: str | None) -> None:
+    """Marked in any other way it is a message like all others: none may be lost for a word nobody understands."""
+    assert read(wrapped(attributes=attributes)).low_key == key
+    if isinstance(attributes, dict):
+        headers = unwrapped_headers() | attributes
+        assert read(json.dumps(GMAIL).encode(), headers).low_key == key
