@@ -20,9 +20,12 @@ import uvicorn
 
 from functions.stream import session
 from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
+from functions.stream.buffer import MAX_BYTES, MOST_BYTES
 from functions.stream.server import StreamProtocol
 from infra.chaos.event_stream import EventStreamReader, Frame
 from infra.local.mail import push_body
+from shared.keys import Keys
+from shared.log import Log
 from shared.position import Position
 from shared.settings import Function, Settings
 from shared.start import Basis
@@ -30,7 +33,7 @@ from shared.tokens import mint
 from tests.support.faulty_gateway import cheap_tls, plain_upstash
 from tests.support.gateway import NO_TLS, Gateway, eventually, free_port
 from tests.support.lambda_events import KID, TOKEN_KEY, LambdaFunction, deployed, environment
-from tests.support.log_rig import own_stage
+from tests.support.log_rig import KEEP, own_stage
 
 ANN, BEN = "ann@example.com", "ben@example.com"
 TOPICS = (f"gmail:{ANN}", f"gmail:{BEN}")
@@ -61,7 +64,7 @@ class StreamServer:
             build_app(self.deps), http=StreamProtocol, log_config=None, access_log=False, timeout_graceful_shutdown=1
         )
         config.load()
-        server = uvicorn.Server(config)
+        server = self._server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
         # Not `serve`: it looks only every 0.1 s whether it is to stop.
         await server.startup(sockets=[self._listener])
@@ -84,6 +87,11 @@ class StreamServer:
             server._loop.close()
 
     @property
+    def connections(self) -> int:
+        """How many connections the server holds."""
+        return len(self._server.server_state.connections)
+
+    @property
     def followers(self) -> int:
         """How many streams the hub hands events to, counted once a topic."""
         return sum(len(topic.followers) for topic in list(self.deps.hub._topics.values()))
@@ -92,11 +100,18 @@ class StreamServer:
 class Connection:
     """One HTTP request and what of its answer has come: its status, its headers, its frames."""
 
-    def __init__(self, port: int, target: str, headers: Mapping[str, str], method: str = "GET") -> None:
+    def __init__(
+        self, port: int, target: str, headers: Mapping[str, str], method: str = "GET", *, receive_bytes: int = 0
+    ) -> None:
+        """``receive_bytes`` is what the kernel takes for it while it does not read; usually megabytes."""
         self._reader = EventStreamReader()
         self._frames: list[Frame] = []
         self.closed = False
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S)
+        self._socket = socket.socket()
+        self._socket.settimeout(TIMEOUT_S)
+        if receive_bytes:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self._socket.connect(("127.0.0.1", port))
         lines = [f"{method} {target} HTTP/1.1", f"host: 127.0.0.1:{port}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
@@ -157,6 +172,7 @@ class Open(Protocol):
         server: StreamServer | None = ...,
         start: str | None = ...,
         query: Mapping[str, str] = ...,
+        receive_bytes: int = ...,
         **more: object,
     ) -> Connection: ...
 
@@ -203,6 +219,7 @@ def connect(
             server: StreamServer | None = None,
             start: str | None = None,
             query: Mapping[str, str] = NOTHING,
+            receive_bytes: int = 0,
             **more: object,
         ) -> Connection:
             port = (server or request.getfixturevalue("server")).port
@@ -211,7 +228,8 @@ def connect(
             asked += query.items()
             authorization = token_for() if bearer is None else bearer
             sent = {**({"authorization": f"Bearer {authorization}"} if authorization else {}), **headers}
-            connection = Connection(port, f"{path}?{urlencode(asked)}", sent, method)
+            target = f"{path}?{urlencode(asked)}"
+            connection = Connection(port, target, sent, method, receive_bytes=receive_bytes)
             stack.callback(connection.close)
             return connection
 
@@ -582,6 +600,102 @@ def test_a_client_that_leaves_frees_its_stream_at_once(server: StreamServer, con
     eventually(lambda: server.followers == 1, "the stream of the client that left is gone")
     streams[1].close()
     eventually(lambda: server.followers == 0, "both are gone")
+
+
+def _flood(gateway: Gateway, stage: str, count: int) -> list[str]:
+    """Append events of 60 KB each: more than kernels take for a client that does not read. Returns positions."""
+
+    async def run() -> list[str]:
+        upstash = plain_upstash(gateway.url, gateway.token, max_connections=4)
+        log = Log(upstash, Keys(stage), KEEP)
+        filler = "x" * 60_000
+        try:
+            return [
+                str(
+                    (
+                        await log.append(
+                            topic=TOPICS[0],
+                            envelope=json.dumps({"id": str(n), "filler": filler}),
+                            subscription="s",
+                            message_id=str(n),
+                        )
+                    ).position
+                )
+                for n in range(count)
+            ]
+        finally:
+            await upstash.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let streams lose their patience within a second."""
+    monkeypatch.setattr(session, "STALLED_S", 0.6)
+    monkeypatch.setattr(session, "LOOK_S", 0.1)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_client_that_stopped_reading_is_told_goodbye_and_comes_back_to_the_rest(
+    server: StreamServer, connect: Open, gateway: Gateway, stage: str
+) -> None:
+    """What it had been sent is all there before the goodbye, which came although its socket was full."""
+    slow = connect(TOPICS[0], receive_bytes=8192)
+    slow.take()
+    written = _flood(gateway, stage, 150)
+    eventually(lambda: server.followers == 0, "its stream has ended", TIMEOUT_S)
+    frames = slow.rest()
+    assert data_of(frames[-1]) == {"reason": "slow_consumer", "reconnect": True}
+    got = positions(frames)
+    assert 0 < len(got) < 150
+    assert got == written[: len(got)]
+    again = connect(TOPICS[0], last_event_id=got[-1])
+    assert positions(again.take(1 + 150 - len(got))) == written[len(got) :]
+    counts = server.deps.counts
+    assert counts["slow_consumers"] == 1
+    assert counts[MOST_BYTES] <= MAX_BYTES
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_client_that_never_reads_again_does_not_hold_its_connection_for_ever(
+    server: StreamServer, connect: Open, gateway: Gateway, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its goodbye waits for a while, and then it is dropped."""
+    monkeypatch.setattr("functions.stream.outlet.LINGER_S", 0.3)
+    slow = connect(TOPICS[0], receive_bytes=8192)
+    slow.take()
+    _flood(gateway, stage, 150)
+    eventually(lambda: server.followers == 0, "its stream has ended", TIMEOUT_S)
+    eventually(lambda: not server.connections, "its connection is gone", TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ({"max_rate": "0"}, "max_rate must be a number from 0.01 to 10000."),
+        ({"max_rate": "-1"}, "max_rate"),
+        ({"max_rate": "fast"}, "max_rate"),
+        ({"max_rate": "1e3"}, "max_rate"),
+        ({"client": "tab", "window": "0"}, "window must be a whole number from 1 to 10000."),
+        ({"client": "tab", "window": "1.5"}, "window"),
+    ],
+)
+def test_a_pace_that_cannot_be_is_400(connect: Open, query: dict[str, str], told: str) -> None:
+    assert told in problem_of(connect(query=query), 400, "bad_number")["detail"]
+
+
+def test_a_window_needs_the_client_that_will_acknowledge(connect: Open) -> None:
+    assert "client=" in problem_of(connect(window=5), 400, "bad_client")["detail"]
+
+
+def test_max_rate_spreads_what_is_caught_up(connect: Open, mail: Mail) -> None:
+    """At 20 a second, one after the other: ten events take half a second, less the two that may go at once."""
+    written = mail.push(*[ANN] * 10)
+    began = time.monotonic()
+    paced = connect(TOPICS[0], start="earliest", max_rate=20)
+    assert positions(paced.take(11)) == written
+    assert time.monotonic() - began > 0.35
 
 
 def test_a_stream_ends_with_rotate_when_its_time_is_over(serving: Callable[..., StreamServer], connect: Open) -> None:
