@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -20,15 +20,22 @@ class Checked(Protocol):
         """Raise a TidemarkError unless it answers."""
 
 
-def healthz(dependencies: Mapping[str, Checked]) -> Route:
-    """Return the route: 200 when every dependency answers, 503 with the names of those that do not."""
+def _nothing() -> Mapping[str, Any]:
+    return {}
+
+
+def healthz(dependencies: Mapping[str, Checked], *, load: Callable[[], Mapping[str, Any]] = _nothing) -> Route:
+    """Return the route: 200 when every dependency answers, 503 with the names of those that do not.
+
+    What ``load`` says of this process is told as well. Anybody may ask: it must hold numbers only.
+    """
 
     async def endpoint(_request: Request) -> JSONResponse:
         told = await asyncio.gather(*(_told(dependency) for dependency in dependencies.values()))
         checks = dict(zip(dependencies, told, strict=True))
         well = all(word == "ok" for word in told)
         return JSONResponse(
-            {"status": "ok" if well else "unavailable", "checks": checks},
+            {"status": "ok" if well else "unavailable", "checks": checks, **load()},
             status_code=200 if well else 503,
             headers={"Cache-Control": "no-store"},
         )

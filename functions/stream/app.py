@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
+from functions.stream.buffer import MOST_BYTES, MOST_EVENTS
 from functions.stream.order import ACKED, Order
 from functions.stream.pace import MAX_RATE, MIN_RATE
 from functions.stream.registry import Registry
@@ -108,6 +109,11 @@ def build_app(deps: Deps) -> Starlette:
         stream = Stream(order, deps.hub, deps.log, clock=deps.clock, counts=deps.counts)
         return StreamResponse(request, stream, registry)
 
+    def load() -> dict[str, dict[str, int]]:
+        """Say how many streams this process has, and the most that it ever held for a slow client."""
+        gauges = {name: deps.counts[name] for name in (MOST_EVENTS, MOST_BYTES, "slow_consumers")}
+        return {"streams": {"open": len(registry), "most": deps.max_streams, **gauges}}
+
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         deps.hub.start()
@@ -117,7 +123,7 @@ def build_app(deps: Deps) -> Starlette:
         await deps.hub.close()
 
     return application(
-        [Route("/events", events), healthz({"log": deps.log})],
+        [Route("/events", events), healthz({"log": deps.log}, load=load)],
         middleware=cors(deps.cors_origins),
         settle=[deps.verifier.settle],
         lifespan=lifespan,

@@ -24,13 +24,15 @@ Item = Event | Gap | Proven
 class Buffer:
     """Items that the hub has offered, in their order. ``coalesced`` counts the events that gave way."""
 
-    __slots__ = ("_bytes", "_counts", "_items", "_low", "coalesced")
+    __slots__ = ("_bytes", "_counts", "_items", "_low", "_most_bytes", "_most_events", "coalesced")
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._low = 0
+        # Its own marks: nearly every event finds it empty, and need not look further.
+        self._most_events = self._most_bytes = 0
         self.coalesced = 0
 
     def __len__(self) -> int:
@@ -39,16 +41,20 @@ class Buffer:
     def push(self, item: Item) -> bool:
         """Take an item, unless there is no room for it: then False, and all that is left is to `clear`."""
         size = len(item.data) if isinstance(item, Event) else 0
-        if not self._has_room(size):
+        if len(self._items) >= MAX_EVENTS or self._bytes + size > MAX_BYTES:
             self._coalesce(item)
-            if not self._has_room(size):
+            if len(self._items) >= MAX_EVENTS or self._bytes + size > MAX_BYTES:
                 return False
         self._items.append(item)
         if isinstance(item, Event):
             self._bytes += size
             self._low += item.low is not None
-        self._counts.reach(MOST_EVENTS, len(self._items))
-        self._counts.reach(MOST_BYTES, self._bytes)
+        if len(self._items) > self._most_events:
+            self._most_events = len(self._items)
+            self._counts.reach(MOST_EVENTS, self._most_events)
+        if self._bytes > self._most_bytes:
+            self._most_bytes = self._bytes
+            self._counts.reach(MOST_BYTES, self._most_bytes)
         return True
 
     def peek(self) -> Item:
@@ -67,9 +73,6 @@ class Buffer:
         """Forget every item; what had given way to one of them counts no more."""
         self._items.clear()
         self._bytes = self._low = self.coalesced = 0
-
-    def _has_room(self, size: int) -> bool:
-        return len(self._items) < MAX_EVENTS and self._bytes + size <= MAX_BYTES
 
     def _coalesce(self, coming: Item) -> None:
         """Drop every event of low priority that a newer one of its topic and key follows, ``coming`` included."""

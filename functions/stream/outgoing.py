@@ -134,19 +134,26 @@ class Outgoing:
     # --- what may be said now ----------------------------------------------------------------------------
 
     @property
+    def has_said_all(self) -> bool:
+        """Whether nothing waits to be sent or to be read."""
+        return not (self.behind or self._page or self.buffer)
+
+    @property
     def waits_for_ack(self) -> bool:
         """Whether no event may be sent until the client acknowledges something."""
         return self.window is not None and not self.window.room
 
     def next_at(self) -> float | None:
         """When something that waits may be sent, if that is only a matter of time."""
-        if self._pace is None or self.waits_for_ack or not (self.behind or self._page or self.buffer):
+        if self._pace is None or self.waits_for_ack or self.has_said_all:
             return None
         return self._pace.next_at()
 
     def _room(self) -> int:
         """How many events may be sent now."""
-        room = _UNLIMITED if self._pace is None else self._pace.room(self._clock())
+        if self._pace is None:
+            return _UNLIMITED if self.window is None else self.window.room
+        room = self._pace.room(self._clock())
         return room if self.window is None else min(room, self.window.room)
 
     def chunk(self) -> bytes:
@@ -157,11 +164,11 @@ class Outgoing:
         if self._drain is not None:
             if events:
                 self._drain.wrote(sum(map(len, frames)), events)
-            elif not (self.behind or self._page or self.buffer):
+            elif self.has_said_all:
                 self._drain = None
         if self.buffer.coalesced:
             frames.append(self._tell_coalesced())
-        if self._lacks_proof():
+        if self.window is not None and self._lacks_proof():
             frames.append(self._prove())
         return b"".join(frames)
 

@@ -74,6 +74,8 @@ class Stream:
         self._pause_s = _FIRST_PAUSE_S
         self._end: tuple[str, bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self._wrote_at = 0.0
 
     # --- what the hub and the server say -----------------------------------------------------------------
@@ -171,11 +173,13 @@ class Stream:
             if chunk:
                 await body.write(chunk)
                 self._wrote_at = self._clock()
-            elif not self._must_read():
+            if (self._out.has_said_all if chunk else not self._must_read()) and self._end is None:
                 await self._sleep(self._next_at())
 
     def close(self) -> None:
         """Leave the hub."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._hub.leave(self, self._order.topics)
 
     # --- waiting -----------------------------------------------------------------------------------------
@@ -207,12 +211,20 @@ class Stream:
         """Wait for a bell, until some time at most."""
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
-        alarm = loop.call_later(max(0.0, until - self._clock()), self._wake)
+        # One that rings too early does no harm, and a new one for each event would cost more than the event.
+        if self._alarm is None or until < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = loop.call_later(max(0.0, until - self._clock()), self._ring)
+            self._alarm_at = until
         try:
             await self._waiter
         finally:
-            alarm.cancel()
             self._waiter = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake()
 
     # --- reading the log ---------------------------------------------------------------------------------
 
