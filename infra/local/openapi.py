@@ -11,6 +11,8 @@ from importlib.metadata import version
 from typing import Any
 
 from functions.replay.app import MAX_ACK_BYTES, MAX_PAGE
+from functions.stream.pace import MAX_RATE, MIN_RATE
+from functions.stream.window import MAX_WINDOW
 from shared import errors
 from shared.client_name import FORM as CLIENT_FORM
 from shared.position import FORM as POSITION_FORM
@@ -145,6 +147,8 @@ def _events() -> Json:
             _query("client", _ref("Client"), "The name of this tab or device."),
             _query("last_event_id", _ref("Position"), "The cursor to resume from."),
             _query("from", {"enum": ["now", "earliest", "acked"]}, "Where to start without a cursor."),
+            _query("max_rate", _between("number", MIN_RATE, MAX_RATE), "At most so many events a second."),
+            _query("window", _between("integer", 1, MAX_WINDOW), "At most so many beyond the last ack of `client`."),
             {"name": "Last-Event-ID", "in": "header", "schema": _ref("Position")},
         ],
         "responses": {
@@ -152,7 +156,9 @@ def _events() -> Json:
                 "description": "The stream, or a `bye` that says when to come back.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
-            **_problems(_ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (*_AWAY, errors.ProcessFullError)),
+            **_problems(
+                _ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (errors.BadNumberError, *_AWAY, errors.ProcessFullError)
+            ),
         },
     }
 
@@ -215,9 +221,12 @@ def _ack() -> Json:
 
 def _healthz() -> Json:
     def health(status: str) -> Json:
-        return _closed(
+        described = _closed(
             status={"const": status}, checks={"type": "object", "additionalProperties": {"type": "string"}}
         )
+        # Of the stream function only.
+        described["properties"]["streams"] = {"type": "object", "additionalProperties": {"type": "integer"}}
+        return described
 
     return {
         "operationId": "healthz",
@@ -264,6 +273,10 @@ def _topics() -> Json:
 
 def _query(name: str, schema: Mapping[str, Any], description: str) -> Json:
     return {"name": name, "in": "query", "description": description, "schema": dict(schema)}
+
+
+def _between(kind: str, least: float, most: float) -> Json:
+    return {"type": kind, "minimum": least, "maximum": most}
 
 
 def _json(description: str, schema: Mapping[str, Any]) -> Json:

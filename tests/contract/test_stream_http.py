@@ -825,7 +825,15 @@ def test_a_stream_and_a_refusal_may_be_read_by_an_allowed_origin_only(connect: O
 def test_healthz_tells_whether_redis_answers(serving: Callable[..., StreamServer], connect: Open) -> None:
     """200, or 503 with the name of what does not. No token is needed."""
     good = connect(server=serving(), path="/healthz", bearer="")
-    assert (good.status, json.loads(good.body())) == (200, {"status": "ok", "checks": {"log": "ok"}})
+    told = json.loads(good.body())
+    assert (good.status, told["status"], told["checks"]) == (200, "ok", {"log": "ok"})
+    assert told["streams"] == {
+        "open": 0,
+        "most": 10_000,
+        "buffered_events_most": 0,
+        "buffered_bytes_most": 0,
+        "slow_consumers": 0,
+    }
     away = serving(UPSTASH_REDIS_REST_URL=f"http://127.0.0.1:{free_port()}")
     bad = connect(server=away, path="/healthz", bearer="")
     assert (bad.status, json.loads(bad.body())["checks"]) == (503, {"log": "log_unavailable"})
