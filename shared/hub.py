@@ -16,13 +16,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from shared import sse
-from shared.entry import Entry, Gap, Reading, TopicRead
+from shared.entry import Entry, Reading, TopicRead
 from shared.errors import BadCursorError, LogDefectError, LogUnavailableError
+from shared.follower import Event, Follower, Proven
 from shared.live import LiveFeed
-from shared.log import MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log, Revocation, parse_live
+from shared.log import MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log, parse_live
 from shared.position import ZERO, Position
 
 logger = logging.getLogger("tidemark.hub")
@@ -37,40 +36,6 @@ _READ_LIMIT = 1000
 _MAX_PENDING = 1000
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event, encoded: ``data`` is its frame without an id, ``framed`` the same with its own position as id."""
-
-    topic: str
-    position: Position
-    data: bytes
-    framed: bytes
-
-    @classmethod
-    def of(cls, entry: Entry) -> Event:
-        """Encode an entry."""
-        data = sse.event_data(entry)
-        return cls(entry.topic, entry.position, data, sse.id_line(entry.position) + data)
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """Everything of a topic up to a position has been handed out."""
-
-    topic: str
-    position: Position
-
-
-class Follower(Protocol):
-    """A stream, as the hub sees it."""
-
-    def offer(self, item: Event | Gap | Proven) -> None:
-        """Take an item. Items of a topic come in rising positions. Must not block or raise."""
-
-    def revoked(self, revocation: Revocation) -> None:
-        """Hear of a revocation, which may be somebody else's. Must not block or raise."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from shared import sse
 from shared.entry import Gap, Page, merge, starting_cursor
 from shared.errors import LogUnavailableError
-from shared.hub import Event, Hub, Proven
+from shared.follower import Event, Proven
+from shared.hub import Hub
 from shared.keys import digest
 from shared.log import EARLIEST, From, Log, Revocation
 from shared.position import ZERO, Position
@@ -70,10 +71,36 @@ class Stream:
         # Per topic, the beginning of the log's memory that the client was told of, or that lies below its cursor.
         self._born_told = dict.fromkeys(order.topics, ZERO)
         self._told = ZERO
+        self._acked = ZERO
         self._end: tuple[str, bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._wrote_at = 0.0
         self._single = len(order.topics) == 1
+
+    @property
+    def user(self) -> str:
+        """Whose it is, hashed."""
+        return self._user
+
+    @property
+    def client(self) -> str:
+        """The client's name."""
+        return self._order.client
+
+    @property
+    def connection(self) -> str:
+        """What tells it from every other stream anywhere."""
+        return self._order.connection
+
+    @property
+    def wants_acks(self) -> bool:
+        """Whether it must hear of its client's acks."""
+        return False
+
+    @property
+    def waits_for_ack(self) -> bool:
+        """Whether it stands still until it hears of one."""
+        return False
 
     # --- what the hub and the server say -----------------------------------------------------------------
 
@@ -95,6 +122,14 @@ class Stream:
         grant = self._order.grant
         if revocation.user == self._user and grant.issued_at * 1000 <= revocation.at_ms:
             self.end("revoked", reconnect=False)
+
+    def acked(self, position: Position) -> None:
+        """Note up to where the client has everything."""
+        self._acked = max(self._acked, position)
+
+    def slot_lost(self, reason: str) -> None:
+        """End the stream: its user has another in its place."""
+        self.end(reason, reconnect=False)
 
     def end(self, reason: str, *, reconnect: bool = True) -> None:
         """End the stream with a `bye`."""
