@@ -24,6 +24,7 @@ class Counters:
     """What the hub has done since it began."""
 
     live_messages: int = 0
+    signals: int = 0
     feeds_opened: int = 0
     reads: int = 0
     missed: int = 0

@@ -20,8 +20,11 @@ from shared.errors import BadCursorError, LogDefectError, LogUnavailableError
 from shared.fanout import Counters, Fanout, Topic
 from shared.follower import Follower
 from shared.live import LiveFeed
-from shared.log import MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log, parse_live
+from shared.log import MAX_ACKS, MAX_LOST, MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log
 from shared.position import ZERO, Position
+from shared.signal import is_signal, parse
+from shared.slots import Taken
+from shared.wire import parse_live
 
 logger = logging.getLogger("tidemark.hub")
 
@@ -54,8 +57,9 @@ class Hub:
         self._fanout = Fanout(self.counters, self._work.set)
         self._audience = Audience()
         self._tasks: list[asyncio.Task[None]] = []
-        # The last revocation that the followers have heard of.
+        # The last revocation, and the last slot taken away, that the followers have heard of; both by Redis's time.
         self._revoked_ms = 0
+        self._lost_ms: int | None = None
         self._reconciled: tuple[Position, Position] | None = None
 
     def start(self) -> None:
@@ -106,6 +110,7 @@ class Hub:
                 if not topic.followers:
                     topic.empty_since = self._clock()
         if not self._audience:
+            self._lost_ms = None
             # A Lambda environment without a stream may be frozen, and its feeds be dead when it thaws.
             self._forget_deserted(linger_s=0.0)
 
@@ -117,6 +122,18 @@ class Hub:
         handed out to nobody, so this follower must read once more.
         """
         return self._fanout.seed(reading)
+
+    def took_slot(self, taken: Taken) -> None:
+        """Hear that a slot was taken for a stream that has joined.
+
+        Streams of this process that lost theirs to it end at once; what others do to it from then on is asked for at
+        each reconcile.
+        """
+        since = taken.at_ms if self._lost_ms is None else min(self._lost_ms, taken.at_ms)
+        # It may have left meanwhile, and with nobody here nobody asks.
+        self._lost_ms = since if self._audience else None
+        for end in taken.away:
+            self._audience.hear(end)
 
     # --- what the live feed says -------------------------------------------------------------------------
 
@@ -134,6 +151,9 @@ class Hub:
         followed = self._fanout.topics.get(topic)
         if followed is None:
             return
+        if is_signal(message):
+            self._take_signal(message)
+            return
         self.counters.live_messages += 1
         try:
             entry = parse_live(topic, message)
@@ -147,6 +167,17 @@ class Hub:
         if self._log.is_failing:
             self._log.hear_of_life()
         self._fanout.take(followed, entry)
+
+    def _take_signal(self, message: str) -> None:
+        """Take a live message that is no event."""
+        self.counters.signals += 1
+        if self._log.is_failing:
+            self._log.hear_of_life()
+        signal = parse(message)
+        if signal is None:
+            logger.debug("a signal of a kind that is not known here")
+        else:
+            self._audience.hear(signal)
 
     # --- reading the log ---------------------------------------------------------------------------------
 
@@ -195,16 +226,29 @@ class Hub:
             self._reconciled = (now.clock, now.born)
 
     async def _glance(self) -> Glance:
-        """Ask how far the log is; tell the followers on the way what was revoked since the last time."""
+        """Ask how far the log is; tell the followers on the way what else the feed may have lost since last time."""
+        waiting = self._audience.waiting()
         while True:
             self.counters.reads += 1
-            now = await self._log.glance(revoked_after_ms=self._revoked_ms)
+            asked, waiting = waiting[:MAX_ACKS], waiting[MAX_ACKS:]
+            lost_after_ms = self._lost_ms
+            now = await self._log.glance(revoked_after_ms=self._revoked_ms, lost_after_ms=lost_after_ms, acks=asked)
             if now.revocations:
                 self._revoked_ms = now.revocations[-1].at_ms
                 for follower in self._audience:
                     for revocation in now.revocations:
                         follower.revoked(revocation)
-            if len(now.revocations) < MAX_REVOCATIONS:
+            for lost in now.lost:
+                self._audience.hear(lost.end)
+            for ack in now.acks:
+                if ack.cursor <= now.clock:  # else it was given to a log that has since forgotten
+                    self._audience.hear(ack)
+            more = len(now.revocations) == MAX_REVOCATIONS or len(now.lost) == MAX_LOST or waiting
+            if lost_after_ms is not None and self._lost_ms == lost_after_ms:
+                listed_ms = now.lost[-1].at_ms if now.lost else lost_after_ms
+                # A database that took over may be behind in time: what it takes away from now on is not to be missed.
+                self._lost_ms = listed_ms if more else min(listed_ms, now.at_ms)
+            if not more:
                 return now
 
     async def _read(self, names: Sequence[str], *, reconcile: bool) -> Sequence[str]:

@@ -72,6 +72,8 @@ class Stream:
         self._born_told = dict.fromkeys(order.topics, ZERO)
         self._told = ZERO
         self._acked = ZERO
+        #: Until it hears that it was taken away.
+        self.has_slot = True
         self._end: tuple[str, bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._wrote_at = 0.0
@@ -129,6 +131,7 @@ class Stream:
 
     def slot_lost(self, reason: str) -> None:
         """End the stream: its user has another in its place."""
+        self.has_slot = False
         self.end(reason, reconnect=False)
 
     def end(self, reason: str, *, reconnect: bool = True) -> None:
