@@ -172,6 +172,21 @@ class RateLimitedError(RequestError):
         return self._headers
 
 
+class TooManyStreamsError(RequestError):
+    """A user has as many streams open as it may; ``headers`` say when the first of them ends by itself."""
+
+    code = "too_many_streams"
+    status = 429
+
+    def __init__(self, detail: str, wait_s: int) -> None:
+        super().__init__(detail)
+        self._wait_s = wait_s
+
+    def headers(self) -> Mapping[str, str]:
+        """Say when there is room again at the latest."""
+        return {"Retry-After": str(self._wait_s)}
+
+
 class TopicForbiddenError(RequestError):
     """The token does not allow a topic that the request names."""
 
@@ -236,6 +251,12 @@ class ProcessFullError(UnavailableError):
     """The process already serves as many streams as it may."""
 
     code = "process_full"
+
+
+class OvertakenError(UnavailableError):
+    """The same client has opened another stream while this one was being opened."""
+
+    code = "overtaken"
 
 
 class LogDefectError(TidemarkError):

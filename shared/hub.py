@@ -1,11 +1,8 @@
 """The hub: one per process, between the live feed and every stream.
 
-The live feed is fast and promises nothing; the log is slower and knows everything. For each topic the hub holds
-the position up to which it has handed out everything (`proven`). A live event whose ``prev`` is not above it is
-the next one and goes straight to the streams. Any other means that something was missed, and is read from the
-log first. At every reconcile the log is asked whether anything was missed without a word.
-
-An event is encoded once and the same bytes go to every stream.
+The live feed is fast and promises nothing; the log is slower and knows everything. What the feed brings is handed
+out at once where it is the next event of its topic (`shared.fanout`). Where something was missed the log is read
+first, and at every reconcile the log is asked whether anything was missed without a word.
 """
 
 from __future__ import annotations
@@ -15,16 +12,19 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
 
-from shared import sse
-from shared.entry import Entry, Gap, Reading, TopicRead
-from shared.envelope import low_priority_key
+from shared.audience import Audience
+from shared.entry import Reading
 from shared.errors import BadCursorError, LogDefectError, LogUnavailableError
+from shared.fanout import Counters, Fanout, Topic
+from shared.follower import Follower
 from shared.live import LiveFeed
-from shared.log import MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log, Revocation, parse_live
+from shared.log import MAX_ACKS, MAX_LOST, MAX_READ_TOPICS, MAX_REVOCATIONS, From, Glance, Log
 from shared.position import ZERO, Position
+from shared.signal import is_signal, parse
+from shared.slots import Taken
+from shared.wire import parse_live
 
 logger = logging.getLogger("tidemark.hub")
 
@@ -35,80 +35,8 @@ LINGER_S = 10.0
 #: A live message that the log has shown may still be on its way; after so long its feed is held to be dead.
 LATE_S = 1.0
 _READ_LIMIT = 1000
-_MAX_PENDING = 1000
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """An event, encoded: ``data`` is its frame without an id, ``framed`` the same with its own position as id.
-
-    ``low`` is the key of an event of low priority: a newer one of the same topic and key may take its place.
-    """
-
-    topic: str
-    position: Position
-    data: bytes
-    framed: bytes
-    low: str | None = None
-
-    @classmethod
-    def of(cls, entry: Entry) -> Event:
-        """Encode an entry."""
-        data = sse.event_data(entry)
-        framed = sse.id_line(entry.position) + data
-        return cls(entry.topic, entry.position, data, framed, low_priority_key(entry.envelope))
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """Everything of a topic up to a position has been handed out."""
-
-    topic: str
-    position: Position
-
-
-class Follower(Protocol):
-    """A stream, as the hub sees it."""
-
-    def offer(self, item: Event | Gap | Proven) -> None:
-        """Take an item. Items of a topic come in rising positions. Must not block or raise."""
-
-    def revoked(self, revocation: Revocation) -> None:
-        """Hear of a revocation, which may be somebody else's. Must not block or raise."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What the hub has done since it began."""
-
-    live_messages: int = 0
-    feeds_opened: int = 0
-    reads: int = 0
-    missed: int = 0
-    fences: int = 0
-    gaps: int = 0
-    suspected_feeds: int = 0
-
-
-@dataclass(slots=True)
-class _Topic:
-    name: str
-    followers: set[Follower] = field(default_factory=set)
-    #: Everything up to here has been handed out; None until a first read, made after the feed opened, has said.
-    proven: Position | None = None
-    #: The clock of that first read.
-    seeded: Position = ZERO
-    #: The last event handed out: an event that follows it directly names it as `prev`.
-    newest: Position = ZERO
-    born_told: Position = ZERO
-    #: Live events that wait for a read.
-    pending: list[Entry] = field(default_factory=list)
-    overflowed: bool = False
-    #: An event that a reconcile found before the feed brought it.
-    late: Position | None = None
-    empty_since: float | None = None
 
 
 class Hub:
@@ -125,16 +53,14 @@ class Hub:
         self._live = live
         self._reconcile_s = reconcile_s
         self._clock = clock
-        self._topics: dict[str, _Topic] = {}
-        self._dirty: set[str] = set()
-        self._reading: set[str] = set()
         self._work = asyncio.Event()
+        self._fanout = Fanout(self.counters, self._work.set)
+        self._audience = Audience()
         self._tasks: list[asyncio.Task[None]] = []
-        # The last revocation that the followers have heard of.
+        # The last revocation, and the last slot taken away, that the followers have heard of; both by Redis's time.
         self._revoked_ms = 0
+        self._lost_ms: int | None = None
         self._reconciled: tuple[Position, Position] | None = None
-        # How many times a follower follows a topic.
-        self._followed = 0
 
     def start(self) -> None:
         """Begin to listen."""
@@ -156,14 +82,13 @@ class Hub:
         A read made after this, together with what is offered from now on, misses nothing. Raises
         LogUnavailableError when the feed cannot be opened in time; the follower has then left again.
         """
+        self._audience.add(follower)
         for name in topics:
-            topic = self._topics.get(name)
+            topic = self._fanout.topics.get(name)
             if topic is None:
-                topic = self._topics[name] = _Topic(name)
+                topic = self._fanout.topics[name] = Topic(name)
                 self._live.follow(name)
-            if follower not in topic.followers:
-                topic.followers.add(follower)
-                self._followed += 1
+            topic.followers.add(follower)
             topic.empty_since = None
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
@@ -176,15 +101,16 @@ class Hub:
             raise
 
     def leave(self, follower: Follower, topics: Sequence[str]) -> None:
-        """Hand nothing more to a follower."""
+        """Hand nothing more to a follower. ``topics`` are all that it has joined."""
+        self._audience.discard(follower)
         for name in topics:
-            topic = self._topics.get(name)
+            topic = self._fanout.topics.get(name)
             if topic is not None and follower in topic.followers:
                 topic.followers.discard(follower)
-                self._followed -= 1
                 if not topic.followers:
                     topic.empty_since = self._clock()
-        if self._followed == 0:
+        if not self._audience:
+            self._lost_ms = None
             # A Lambda environment without a stream may be frozen, and its feeds be dead when it thaws.
             self._forget_deserted(linger_s=0.0)
 
@@ -195,22 +121,19 @@ class Hub:
         Returns False when a read that was made later has begun a topic already: what lies between the two was
         handed out to nobody, so this follower must read once more.
         """
-        seamless = True
-        for read in reading.topics:
-            topic = self._topics.get(read.topic)
-            if topic is None:
-                continue
-            if topic.proven is not None:
-                seamless = seamless and reading.clock >= topic.seeded
-            else:
-                topic.proven = topic.seeded = reading.clock
-                topic.born_told = reading.born
-                if topic.overflowed:
-                    topic.overflowed = False
-                    self._repair(topic)
-                else:
-                    self._drain(topic)
-        return seamless
+        return self._fanout.seed(reading)
+
+    def took_slot(self, taken: Taken) -> None:
+        """Hear that a slot was taken for a stream that has joined.
+
+        Streams of this process that lost theirs to it end at once; what others do to it from then on is asked for at
+        each reconcile.
+        """
+        since = taken.at_ms if self._lost_ms is None else min(self._lost_ms, taken.at_ms)
+        # It may have left meanwhile, and with nobody here nobody asks.
+        self._lost_ms = since if self._audience else None
+        for end in taken.away:
+            self._audience.hear(end)
 
     # --- what the live feed says -------------------------------------------------------------------------
 
@@ -219,14 +142,17 @@ class Hub:
         self.counters.feeds_opened += 1
         self._log.hear_of_life()
         for name in topics:
-            topic = self._topics.get(name)
+            topic = self._fanout.topics.get(name)
             if topic is not None and topic.proven is not None:
-                self._repair(topic)
+                self._fanout.mark(topic)
 
     def feed_message(self, topic: str, message: str) -> None:
         """Take a live message."""
-        followed = self._topics.get(topic)
+        followed = self._fanout.topics.get(topic)
         if followed is None:
+            return
+        if is_signal(message):
+            self._take_signal(message)
             return
         self.counters.live_messages += 1
         try:
@@ -235,75 +161,40 @@ class Hub:
             # Of a later version, or torn by something on the way: the log knows.
             logger.warning("a live message could not be read")
             if followed.proven is not None:
-                self._repair(followed)
+                self._fanout.mark(followed)
             return
         self._log.saw(entry.position)
         if self._log.is_failing:
             self._log.hear_of_life()
-        if followed.late is not None and entry.position >= followed.late:
-            followed.late = None
-        if followed.proven is None or topic in self._dirty or topic in self._reading:
-            self._hold(followed, entry)
+        self._fanout.take(followed, entry)
+
+    def _take_signal(self, message: str) -> None:
+        """Take a live message that is no event."""
+        self.counters.signals += 1
+        if self._log.is_failing:
+            self._log.hear_of_life()
+        signal = parse(message)
+        if signal is None:
+            logger.debug("a signal of a kind that is not known here")
         else:
-            self._advance(followed, entry)
-
-    # --- handing out -------------------------------------------------------------------------------------
-
-    def _advance(self, topic: _Topic, entry: Entry) -> None:
-        """Hand out a live event if it is the next one; read the log first if it is not."""
-        assert topic.proven is not None  # noqa: S101 - callers see to it
-        if entry.position <= topic.proven:
-            return
-        if entry.prev > topic.proven:
-            self.counters.missed += 1
-            self._hold(topic, entry)
-            self._repair(topic)
-        elif entry.prev < topic.newest:
-            # The event that was handed out last is unknown to the log: it has forgotten.
-            self._hold(topic, entry)
-            self._repair(topic)
-        else:
-            self._hand_out(topic, entry)
-
-    def _hand_out(self, topic: _Topic, entry: Entry) -> None:
-        topic.proven = topic.newest = entry.position
-        event = Event.of(entry)
-        for follower in topic.followers:
-            follower.offer(event)
-
-    def _hold(self, topic: _Topic, entry: Entry) -> None:
-        if len(topic.pending) >= _MAX_PENDING:
-            topic.pending.clear()
-            topic.overflowed = True
-        topic.pending.append(entry)
-
-    def _drain(self, topic: _Topic) -> None:
-        pending, topic.pending = sorted(topic.pending, key=lambda entry: entry.position), []
-        for entry in pending:
-            if topic.name in self._dirty:
-                self._hold(topic, entry)
-            else:
-                self._advance(topic, entry)
+            self._audience.hear(signal)
 
     # --- reading the log ---------------------------------------------------------------------------------
 
-    def _repair(self, topic: _Topic) -> None:
-        self._dirty.add(topic.name)
-        self._work.set()
-
     async def _repair_forever(self) -> None:
         pause_s = _FIRST_PAUSE_S
+        dirty = self._fanout.dirty
         while True:
             await self._work.wait()
             self._work.clear()
-            while self._dirty:
-                batch = [name for name, _ in zip(list(self._dirty), range(MAX_READ_TOPICS), strict=False)]
-                self._dirty.difference_update(batch)
+            while dirty:
+                batch = list(islice(dirty, MAX_READ_TOPICS))
+                dirty.difference_update(batch)
                 unread = await self._read(batch, reconcile=False)
                 if not unread:
                     pause_s = _FIRST_PAUSE_S
                 else:
-                    self._dirty.update(unread)
+                    dirty.update(unread)
                     await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -317,132 +208,120 @@ class Hub:
     async def reconcile(self) -> None:
         """Ask the log whether its clock has moved, and if so read every topic."""
         self._forget_deserted(linger_s=LINGER_S)
-        if not self._topics:
+        topics = self._fanout.topics
+        if not topics:
             return
         try:
             now = await self._glance()
         except (LogUnavailableError, LogDefectError) as error:
-            self._complain(error)
+            _complain(error)
             return
         if (now.clock, now.born) == self._reconciled:
             return
         # A topic that has not begun yet may begin with a read that was made before this one.
-        done = all(topic.proven is not None for topic in self._topics.values())
-        for names in _batches(list(self._topics), MAX_READ_TOPICS):
+        done = all(topic.proven is not None for topic in topics.values())
+        for names in _batches(list(topics), MAX_READ_TOPICS):
             done = not await self._read(names, reconcile=True) and done
         if done:
             self._reconciled = (now.clock, now.born)
 
     async def _glance(self) -> Glance:
-        """Ask how far the log is; tell the followers on the way what was revoked since the last time."""
+        """Ask how far the log is; tell the followers on the way what else the feed may have lost since last time."""
+        waiting = self._audience.waiting()
         while True:
             self.counters.reads += 1
-            now = await self._log.glance(revoked_after_ms=self._revoked_ms)
+            asked, waiting = waiting[:MAX_ACKS], waiting[MAX_ACKS:]
+            lost_after_ms = self._lost_ms
+            now = await self._log.glance(revoked_after_ms=self._revoked_ms, lost_after_ms=lost_after_ms, acks=asked)
             if now.revocations:
                 self._revoked_ms = now.revocations[-1].at_ms
-                for follower in {follower for topic in self._topics.values() for follower in topic.followers}:
+                for follower in self._audience:
                     for revocation in now.revocations:
                         follower.revoked(revocation)
-            if len(now.revocations) < MAX_REVOCATIONS:
+            for lost in now.lost:
+                self._audience.hear(lost.end)
+            for ack in now.acks:
+                if ack.cursor <= now.clock:  # else it was given to a log that has since forgotten
+                    self._audience.hear(ack)
+            more = len(now.revocations) == MAX_REVOCATIONS or len(now.lost) == MAX_LOST or waiting
+            if lost_after_ms is not None and self._lost_ms == lost_after_ms:
+                listed_ms = now.lost[-1].at_ms if now.lost else lost_after_ms
+                # A database that took over may be behind in time: what it takes away from now on is not to be missed.
+                self._lost_ms = listed_ms if more else min(listed_ms, now.at_ms)
+            if not more:
                 return now
 
     async def _read(self, names: Sequence[str], *, reconcile: bool) -> Sequence[str]:
         """Read topics after what is proven of them and hand out what that shows. Returns those it could not read."""
+        fanout = self._fanout
         asked = {
             name: From(topic.proven, topic.born_told)
             for name in names
-            if (topic := self._topics.get(name)) is not None and topic.proven is not None
+            if (topic := fanout.topics.get(name)) is not None and topic.proven is not None
         }
         if not asked:
             return ()
         if not reconcile:
-            self._reading.update(asked)
+            fanout.reading.update(asked)
         try:
             self.counters.reads += 1
             reading = await self._log.read(asked, limit=_READ_LIMIT)
             for read in reading.topics:
-                self._reading.discard(read.topic)
-                topic = self._topics.get(read.topic)
+                fanout.reading.discard(read.topic)
+                topic = fanout.topics.get(read.topic)
                 if topic is None or topic.proven is None:
                     continue
-                if self._has_forgotten(topic, read):
+                if topic.has_forgotten(read):
                     self.counters.fences += 1
                     logger.warning("the log has forgotten events: fenced")
                     await self._log.fence(topic.newest)
                     topic.newest = ZERO
-                    self._repair(topic)
+                    fanout.mark(topic)
                 else:
-                    self._apply(topic, read, reading.born, reconcile=reconcile)
+                    first = fanout.apply(topic, read, reading.born)
+                    if reconcile and first is not None:
+                        self._note_late(topic, first)
         except (LogUnavailableError, LogDefectError) as error:
             if error.temporary or len(asked) == 1:
-                self._complain(error)
+                _complain(error)
                 return tuple(asked)
         else:
             return ()
         finally:
-            self._reading.difference_update(asked)
+            fanout.reading.difference_update(asked)
         # A defect of one topic (a key of the wrong type) must not hold up the others: it is found by halves.
         halves = _batches(tuple(asked), (len(asked) + 1) // 2)
         return [name for half in halves for name in await self._read(half, reconcile=reconcile)]
 
-    @staticmethod
-    def _has_forgotten(topic: _Topic, read: TopicRead) -> bool:
-        """Whether an event that was handed out is missing under an event that followed it."""
-        after = [entry for entry in read.entries if entry.position > topic.newest]
-        return read.gap is None and bool(after) and after[0].prev < topic.newest
-
-    def _apply(self, topic: _Topic, read: TopicRead, born: Position, *, reconcile: bool) -> None:
-        assert topic.proven is not None  # noqa: S101 - callers see to it
-        if read.gap is not None and (read.gap.born > topic.born_told or read.gap.resume > topic.proven):
-            self.counters.gaps += 1
-            topic.newest = ZERO
-            for follower in topic.followers:
-                follower.offer(read.gap)
-        topic.born_told = max(topic.born_told, born)
-        for entry in read.entries:
-            if entry.position > topic.proven:
-                if reconcile:
-                    self._note_late(topic, entry.position)
-                self._hand_out(topic, entry)
-        topic.proven = max(topic.proven, read.end)
-        mark = Proven(topic.name, topic.proven)
-        for follower in topic.followers:
-            follower.offer(mark)
-        if read.truncated or topic.overflowed:
-            topic.overflowed = False
-            self._repair(topic)
-        self._drain(topic)
-
     # --- housekeeping ------------------------------------------------------------------------------------
 
-    def _note_late(self, topic: _Topic, position: Position) -> None:
+    def _note_late(self, topic: Topic, position: Position) -> None:
         """Give the feed a moment to bring what the log has shown; then hold it to be dead."""
         if topic.late is None:
             topic.late = position
             asyncio.get_running_loop().call_later(LATE_S, self._suspect_if_late, topic, position)
 
-    def _suspect_if_late(self, topic: _Topic, position: Position) -> None:
+    def _suspect_if_late(self, topic: Topic, position: Position) -> None:
         if topic.late == position:
             topic.late = None
-            if self._topics.get(topic.name) is topic:
+            if self._fanout.topics.get(topic.name) is topic:
                 self.counters.suspected_feeds += 1
                 logger.warning("the live feed was silent about an event: opening it anew")
                 self._live.suspect(topic.name)
 
     def _forget_deserted(self, *, linger_s: float) -> None:
         now = self._clock()
-        for topic in list(self._topics.values()):
+        for topic in list(self._fanout.topics.values()):
             if topic.empty_since is not None and now - topic.empty_since >= linger_s:
-                del self._topics[topic.name]
-                self._dirty.discard(topic.name)
+                self._fanout.forget(topic)
                 self._live.unfollow(topic.name)
 
-    @staticmethod
-    def _complain(error: LogUnavailableError | LogDefectError) -> None:
-        if error.temporary:
-            logger.info("the log could not be read", extra={"reason": str(error)})
-        else:
-            logger.error("the log refused to be read", exc_info=error)
+
+def _complain(error: LogUnavailableError | LogDefectError) -> None:
+    if error.temporary:
+        logger.info("the log could not be read", extra={"reason": str(error)})
+    else:
+        logger.error("the log refused to be read", exc_info=error)
 
 
 async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:

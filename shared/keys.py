@@ -65,11 +65,24 @@ class Keys:
 
     def ack(self, user: str, client: str) -> str:
         """Return where the cursor that a user's client has acknowledged is kept."""
-        return f"{self._prefix}ack:{digest(user)}:{client}"
+        return self.ack_of(digest(user), client)
+
+    def ack_of(self, user: str, client: str) -> str:
+        """Return the same for a user that is hashed already."""
+        return f"{self._prefix}ack:{user}:{client}"
 
     def acks(self, user: str) -> str:
         """Return the pattern of a user's acks, whatever the clients."""
         return self.ack(user, "*")
+
+    def slots(self, user: str) -> str:
+        """Return where the slots of a user's open streams are kept."""
+        return f"{self._prefix}slots:{digest(user)}"
+
+    @property
+    def taken_away(self) -> str:
+        """Which slots were taken away from their streams, and when."""
+        return f"{self._prefix}taken-away"
 
     @property
     def live_prefix(self) -> str:

@@ -7,34 +7,30 @@ fallen behind it (a failover, a restored copy) is fenced by that very script.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from shared.breaker import Breaker
 from shared.coalesce import Coalescer
-from shared.entry import FORMAT, READABLE_FORMATS, Entry, Gap, Reading, TopicRead
+from shared.entry import FORMAT, Reading
 from shared.errors import (
-    BadCursorError,
     CursorAheadError,
     LogDefectError,
-    LogUnavailableError,
     TokenRevokedError,
-    Trouble,
 )
 from shared.keys import Keys, digest
 from shared.position import ZERO, Position
 from shared.retention import Retention
-from shared.scripts import script
+from shared.signal import Ack, End
+from shared.store import Store
 from shared.upstash import Upstash
+from shared.wire import topic_read
 
 logger = logging.getLogger("tidemark.log")
-
-T = TypeVar("T")
 
 APPEND_TIMEOUT_S = 1.5
 #: After a failure, until Redis has answered once: who comes next waits less for nothing.
@@ -44,6 +40,10 @@ MAX_READ_BYTES = 1_000_000
 MAX_READ_TOPICS = 500
 #: A glance lists so many revocations; whoever gets as many asks again, for those after the last one.
 MAX_REVOCATIONS = 1000
+#: The same of slots taken away.
+MAX_LOST = 1000
+#: A glance asks for so many acks.
+MAX_ACKS = 500
 #: No token lives longer than a day, give or take a clock.
 KEEP_REVOCATIONS_MS = 25 * 3600 * 1000
 _NEVER_S = 2**43
@@ -82,12 +82,23 @@ class Revocation:
 
 
 @dataclass(frozen=True, slots=True)
+class LostSlot:
+    """Whose slot was taken away and why, and when: Unix time of Redis, which may run a little ahead."""
+
+    end: End
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
-    """The log's clock, when its memory begins, and what was revoked since the moment that was asked for."""
+    """The log's clock and when its memory begins, Redis's time, and what has happened since the moments asked for."""
 
     clock: Position
     born: Position
+    at_ms: int
     revocations: tuple[Revocation, ...]
+    lost: tuple[LostSlot, ...]
+    acks: tuple[Ack, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +124,7 @@ class Log:
         """``now_ms`` replaces the server's time in every script; it is for tests."""
         self._upstash = upstash
         self._breaker = breaker
+        self._store = Store(upstash, breaker)
         self._keys = keys
         self._retention = retention
         self._now_ms = now_ms
@@ -154,7 +166,7 @@ class Log:
             self.saw(Position.parse(clock))
             return Appended(Position.parse(position), duplicate=before == "1")
 
-        return await self._run(
+        return await self._store.run(
             "append",
             [keys.clock, keys.born, keys.log(topic), keys.last(topic), keys.seen(subscription, message_id)],
             [
@@ -192,17 +204,25 @@ class Log:
         """Run the read script once for several queries."""
         users = [digest(query.user) for query in queries if query.user is not None]
         keys = [self._keys.clock, self._keys.born, self._keys.revoked]
-        args = self._read_args(sum(query.limit for query in queries), users)
+        args: list[str | int] = [
+            str(self._seen),
+            self._now_ms,
+            sum(query.limit for query in queries),
+            MAX_READ_BYTES,
+            self._retention.memory_s,
+            len(users),
+            *users,
+        ]
         for query in queries:
             for topic, start in query.topics:
                 keys += [self._keys.log(topic), self._keys.last(topic)]
                 args += [str(start.cursor), str(start.born_told)]
 
         def readings(answer: Any) -> list[Reading]:
-            clock_text, born_text, topics, moments, _ = answer
+            clock_text, born_text, topics, moments = answer
             clock, born = Position.parse(clock_text), Position.parse(born_text)
             named = [topic for query in queries for topic, _ in query.topics]
-            read = iter([_topic_read(topic, of, clock, born) for topic, of in zip(named, topics, strict=True)])
+            read = iter([topic_read(topic, of, clock, born) for topic, of in zip(named, topics, strict=True)])
             revoked_at = dict(zip(users, [_revoked_at(moment) for moment in moments], strict=True))
             self.saw(clock)
             return [
@@ -215,46 +235,57 @@ class Log:
                 for query in queries
             ]
 
-        return await self._run("read", keys, args, readings, timeout_s=READ_TIMEOUT_S)
+        return await self._store.run("read", keys, args, readings, timeout_s=READ_TIMEOUT_S)
 
-    async def glance(self, *, revoked_after_ms: int) -> Glance:
-        """Ask how far the log is, and what was revoked after a moment, oldest first: `MAX_REVOCATIONS` at most.
+    async def glance(
+        self, *, revoked_after_ms: int, lost_after_ms: int | None = None, acks: Sequence[tuple[str, str]] = ()
+    ) -> Glance:
+        """Ask how far the log is, and what a live feed may have said that was not heard.
 
-        Raises LogUnavailableError or LogDefectError.
+        That is what was revoked after a moment, `MAX_REVOCATIONS` at most; which slots were taken away after another
+        (no moment: none), `MAX_LOST` at most, both oldest first; and what was acknowledged by clients, each given by
+        its user, hashed, and its name: `MAX_ACKS` at most.
+        Raises LogUnavailableError or LogDefectError, and ValueError beyond `MAX_ACKS`.
         """
+        if len(acks) > MAX_ACKS:
+            raise ValueError(f"at most {MAX_ACKS} acks a glance")
+        keys = self._keys
 
         def glance(answer: Any) -> Glance:
-            clock, born, _, _, found = answer
-            revocations = tuple(
-                Revocation(user, int(float(at))) for user, at in zip(found[::2], found[1::2], strict=True)
-            )
+            clock, born, at_ms, revoked, lost, cursors = answer
+            ends = zip(lost[::2], lost[1::2], strict=True)
             self.saw(Position.parse(clock))
-            return Glance(Position.parse(clock), Position.parse(born), revocations)
+            return Glance(
+                Position.parse(clock),
+                Position.parse(born),
+                int(at_ms),
+                tuple(Revocation(user, int(float(at))) for user, at in zip(revoked[::2], revoked[1::2], strict=True)),
+                tuple(LostSlot(End.of(text), int(float(at))) for text, at in ends),
+                tuple(
+                    Ack(user, client, Position.parse(cursor))
+                    for (user, client), cursor in zip(acks, cursors, strict=True)
+                    if cursor
+                ),
+            )
 
-        return await self._run(
-            "read",
-            [self._keys.clock, self._keys.born, self._keys.revoked],
-            self._read_args(1, [], revoked_after_ms=str(revoked_after_ms)),
+        return await self._store.run(
+            "glance",
+            [keys.clock, keys.born, keys.revoked, keys.taken_away, *(keys.ack_of(*client) for client in acks)],
+            [
+                str(self._seen),
+                self._now_ms,
+                str(revoked_after_ms),
+                MAX_REVOCATIONS,
+                "" if lost_after_ms is None else str(lost_after_ms),
+                MAX_LOST,
+            ],
             glance,
             timeout_s=READ_TIMEOUT_S,
         )
 
-    def _read_args(self, limit: int, users: Sequence[str], *, revoked_after_ms: str = "") -> list[str | int]:
-        return [
-            str(self._seen),
-            self._now_ms,
-            limit,
-            MAX_READ_BYTES,
-            self._retention.memory_s,
-            revoked_after_ms,
-            MAX_REVOCATIONS,
-            len(users),
-            *users,
-        ]
-
     async def revoke(self, user: str) -> Revocation:
         """Let no token count any more that this user has now. Raises LogUnavailableError or LogDefectError."""
-        return await self._run(
+        return await self._store.run(
             "revoke",
             [self._keys.revoked],
             [digest(user), self._now_ms, KEEP_REVOCATIONS_MS],
@@ -265,8 +296,10 @@ class Log:
     async def ack(self, user: str, client: str, cursor: Position, *, issued_at: float = math.inf) -> Position:
         """Keep a client's cursor for the retention time and return the one kept: it never moves backwards.
 
-        Raises CursorAheadError when it lies beyond the clock, and TokenRevokedError when the user's tokens were
-        revoked after ``issued_at``, in Unix seconds.
+        A cursor that has moved is told to the client's stream, if it has one that wants to know. Upstash bills five
+        commands for an ack, for one that has moved one more, and another for telling it. Raises CursorAheadError
+        when it lies beyond the clock, and TokenRevokedError when the user's tokens were revoked after ``issued_at``,
+        in Unix seconds.
         """
 
         def acked(answer: Any) -> tuple[str, Position | None]:
@@ -274,9 +307,15 @@ class Log:
             self.saw(Position.parse(clock))
             return kept, Position.parse(kept) if kept and kept != "revoked" else None
 
-        kept, position = await self._run(
+        kept, position = await self._store.run(
             "ack",
-            [self._keys.clock, self._keys.born, self._keys.ack(user, client), self._keys.revoked],
+            [
+                self._keys.clock,
+                self._keys.born,
+                self._keys.ack(user, client),
+                self._keys.revoked,
+                self._keys.slots(user),
+            ],
             [
                 str(self._seen),
                 self._now_ms,
@@ -284,6 +323,8 @@ class Log:
                 self._retention.keep_s,
                 digest(user),
                 str(min(issued_at, _NEVER_S) * 1000),
+                client,
+                self._keys.live_prefix,
             ],
             acked,
             timeout_s=READ_TIMEOUT_S,
@@ -296,7 +337,7 @@ class Log:
 
     async def acked(self, user: str, client: str) -> Position | None:
         """Return the cursor that a client has acknowledged, if one is kept."""
-        return await self._execute(
+        return await self._store.execute(
             ["GET", self._keys.ack(user, client)],
             lambda kept: None if kept is None else Position.parse(kept),
             timeout_s=READ_TIMEOUT_S,
@@ -309,7 +350,7 @@ class Log:
             clock, _born = answer
             self.saw(Position.parse(clock))
 
-        await self._run(
+        await self._store.run(
             "fence",
             [self._keys.clock, self._keys.born],
             [str(self._seen), self._now_ms, str(lost)],
@@ -323,7 +364,7 @@ class Log:
         Raises LogUnavailableError or LogDefectError; then it may or may not be erased, and may be tried again.
         """
         keys = [self._keys.log(topic), self._keys.last(topic)]
-        return await self._run("forget", keys, [self._retention.memory_s], int, timeout_s=READ_TIMEOUT_S)
+        return await self._store.run("forget", keys, [self._retention.memory_s], int, timeout_s=READ_TIMEOUT_S)
 
     async def settle(self) -> None:
         """Wait until nothing is under way to Redis that nobody waits for."""
@@ -337,70 +378,6 @@ class Log:
         """Raise LogUnavailableError unless Redis answers."""
         await self._upstash.ping(timeout_s=timeout_s)
 
-    async def _run(
-        self, name: str, keys: Sequence[str], args: Sequence[str | int], read: Callable[[Any], T], *, timeout_s: float
-    ) -> T:
-        return await self._execute(["EVAL", script(name), len(keys), *keys, *args], read, timeout_s=timeout_s)
-
-    async def _execute(self, command: Sequence[str | int], read: Callable[[Any], T], *, timeout_s: float) -> T:
-        """Run a command and read its answer: one that cannot be ours is no sign of life for the breaker."""
-
-        async def work() -> T:
-            answer = await self._upstash.execute(command, timeout_s=timeout_s)
-            with _readable():
-                return read(answer)
-
-        return await (work() if self._breaker is None else self._breaker.call(work))
-
-
-@contextlib.contextmanager
-def _readable() -> Iterator[None]:
-    """Read an answer inside of this. Raises LogUnavailableError for one that our script cannot have given.
-
-    Then something else has answered in Redis's place: whatever it was, it is no fault of the caller's request.
-    """
-    try:
-        yield
-    except (BadCursorError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise LogUnavailableError("Redis answered with something unreadable", Trouble.UNREADABLE) from error
-
 
 def _revoked_at(moment_ms: str) -> float | None:
     return float(moment_ms) / 1000 if moment_ms else None
-
-
-def _topic_read(topic: str, answer: Sequence[Any], clock: Position, born: Position) -> TopicRead:
-    start_text, after, resume, more, *found = answer
-    start = Position.parse(start_text)
-    gap = Gap(topic, Position.parse(after), Position.parse(resume), born) if after else None
-    truncated = more == "1"
-    entries: list[Entry] = []
-    unreadable: Position | None = None
-    for position_text, fmt, prev, envelope in found:
-        position = Position.parse(position_text)
-        if fmt in READABLE_FORMATS:
-            entries.append(Entry(topic, position, Position.parse(prev), envelope))
-        elif entries:
-            # A later version wrote this one. Stop before it, so that the next read begins with its gap.
-            truncated = True
-            break
-        else:
-            logger.warning("an entry of a later format was skipped", extra={"format": fmt})
-            unreadable = position
-    if unreadable is not None:
-        gap = Gap(topic, gap.after if gap else start, unreadable, born)
-    if not truncated:
-        end = clock
-    elif entries:
-        end = entries[-1].position
-    else:
-        end = unreadable or start
-    return TopicRead(topic, start, gap, tuple(entries), end, truncated)
-
-
-def parse_live(topic: str, message: str) -> Entry:
-    """Read a live message ``<format> <prev> <position> <envelope>``. Raises ValueError if it is not one."""
-    fmt, prev, position, envelope = message.split(" ", 3)
-    if fmt not in READABLE_FORMATS:
-        raise ValueError(f"live message of format {fmt}")
-    return Entry(topic, Position.parse(position), Position.parse(prev), envelope)

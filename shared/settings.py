@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
 from shared.retention import Retention
+from shared.slot_limit import Policy, SlotLimit
 
 _MIN_KEY_BYTES = 32
 _TOKEN_KEYS_FORM = f"kid:secret[,kid:secret...], each secret {_MIN_KEY_BYTES} bytes or more"
@@ -111,6 +112,7 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
     token_keys: Mapping[str, str]
     token_jwks_url: str | None
+    slot_limit: SlotLimit
     max_streams: int
     stream_max_s: int
     reconcile_s: int
@@ -145,6 +147,7 @@ class Settings:
             trusted_proxies=reader.networks("TIDEMARK_TRUSTED_PROXIES"),
             token_keys=reader.keys("TIDEMARK_TOKEN_KEYS") if function._serves_clients else {},  # noqa: SLF001
             token_jwks_url=reader.optional("TIDEMARK_TOKEN_JWKS_URL", _key_url),
+            slot_limit=reader.slot_limit(),
             max_streams=reader.number("TIDEMARK_MAX_STREAMS", 10_000, 1, 1_000_000),
             stream_max_s=reader.number("TIDEMARK_STREAM_MAX_S", 840, 1, 86_400),
             reconcile_s=reader.number("TIDEMARK_RECONCILE_S", 20, 1, 3600),
@@ -305,6 +308,16 @@ class _Reader:
         except ValueError:
             self._fault(name, "must be a comma list of addresses or networks such as 10.0.0.0/8")
             return ()
+
+    def slot_limit(self) -> SlotLimit:
+        default = SlotLimit()
+        most = self.number("TIDEMARK_MAX_STREAMS_PER_USER", default.most, 1, 1000)
+        name = "TIDEMARK_STREAM_POLICY"
+        try:
+            return SlotLimit(most, Policy(self._environ.get(name) or default.policy))
+        except ValueError:
+            self._fault(name, f"must be {' or '.join(Policy)}")
+            return default
 
     def push_auth(self) -> PushAuth | None:
         name = "TIDEMARK_PUSH_AUTH"

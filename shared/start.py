@@ -20,6 +20,7 @@ from shared.parking import Parking
 from shared.push_auth import ALGORITHM, PushVerifier
 from shared.quota import Quota
 from shared.settings import Function, Settings
+from shared.slots import Slots
 from shared.sqs import Sqs
 from shared.tokens import PROVIDER_ALGORITHMS, TokenVerifier
 from shared.upstash import Upstash
@@ -87,6 +88,10 @@ class Basis:
     def bypass(self) -> Bypass:
         """Build what lets load tests pass the limiters."""
         return Bypass(self.settings.bypass_secret, self.counts)
+
+    def slots(self) -> Slots:
+        """Build what counts the streams of each user."""
+        return Slots(self.upstash, self.keys, self.settings.slot_limit, breaker=self.breaker)
 
     def token_verifier(self) -> TokenVerifier:
         """Build what verifies the tokens of clients."""

@@ -7,18 +7,23 @@ from collections.abc import Collection, Iterable
 
 from shared.drill_report import Followed
 from shared.entry import Gap
-from shared.hub import Event, Hub, Proven
+from shared.follower import Event, Proven
+from shared.hub import Hub
 from shared.log import NOW, From, Log, Revocation
 from shared.position import ZERO, Position
 
 
 class Observer:
-    """Follows one topic from now on, as the stream function does for a client."""
+    """Follows one topic from now on, as the stream function does for a client, but of no user and without a slot."""
+
+    user = client = ""
+    wants_acks = waits_for_ack = False
 
     def __init__(self, hub: Hub, log: Log, topic: str) -> None:
         self._hub = hub
         self._log = log
         self._topic = topic
+        self.connection = topic
         self._ids: list[str] = []
         self._gaps = 0
         self._read_up_to: Position = ZERO
@@ -44,6 +49,12 @@ class Observer:
 
     def revoked(self, revocation: Revocation) -> None:
         """Hear of a revocation: a drill has no token."""
+
+    def acked(self, position: Position) -> None:
+        """Hear of an ack: a drill sends none."""
+
+    def slot_lost(self, reason: str) -> None:
+        """Hear that its slot was taken away: a drill has none."""
 
     def followed(self, *, reconnects: int, meant: Collection[str]) -> Followed:
         """Return what was heard, of what was meant for it."""

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from functions.stream.buffer import MOST_BYTES, MOST_EVENTS
+from functions.stream.deadline import BEFORE_DEADLINE_S, CONTEXT_HEADER, deadline
 from functions.stream.order import ACKED, Order
 from functions.stream.pace import MAX_RATE, MIN_RATE
 from functions.stream.registry import Registry
@@ -34,6 +35,7 @@ from shared.limiter import Limiter
 from shared.live import LiveFeed
 from shared.log import EARLIEST, NOW, Log
 from shared.position import Position
+from shared.slots import Claim, Slots
 from shared.start import Basis
 from shared.tokens import Grant, TokenVerifier
 
@@ -47,6 +49,7 @@ class Deps:
 
     log: Log
     hub: Hub
+    slots: Slots
     verifier: TokenVerifier
     opens: Limiter
     bypass: Bypass
@@ -65,6 +68,7 @@ class Deps:
         return cls(
             log=basis.log,
             hub=Hub(basis.log, live, reconcile_s=settings.reconcile_s),
+            slots=basis.slots(),
             verifier=basis.token_verifier(),
             opens=basis.client_limiter("opens", "streams opened"),
             bypass=basis.bypass(),
@@ -94,7 +98,7 @@ def build_app(deps: Deps) -> Starlette:
                 raise BadClientError("window= needs client=, the name that acknowledges.")
             window = whole_number(request, "window", default=0, least=1, most=MAX_WINDOW)
         await admit(request, grant, deps.opens, deps.bypass)
-        ends_at, end_reason = _end(deps, grant)
+        ends_at, end_reason = _end(deps, grant, request)
         order = Order(
             connection=f"c_{secrets.token_hex(8)}",
             grant=grant,
@@ -107,7 +111,16 @@ def build_app(deps: Deps) -> Starlette:
             window=window,
         )
         stream = Stream(order, deps.hub, deps.log, clock=deps.clock, counts=deps.counts)
-        return StreamResponse(request, stream, registry)
+        claim = Claim(
+            user=grant.user,
+            client=client,
+            connection=order.connection,
+            topic=topics[0],
+            ends_in_s=ends_at - deps.clock(),
+            wants_acks=stream.wants_acks,
+            issued_at=grant.issued_at,
+        )
+        return StreamResponse(request, stream, claim, registry=registry, hub=deps.hub, slots=deps.slots)
 
     def load() -> dict[str, dict[str, int]]:
         """Say how many streams this process has, and the most that it ever held for a slow client."""
@@ -120,21 +133,27 @@ def build_app(deps: Deps) -> Starlette:
         with on_termination(registry.shut_down):
             yield
         registry.shut_down()
+        await deps.slots.settle()
         await deps.hub.close()
 
     return application(
         [Route("/events", events), healthz({"log": deps.log}, load=load)],
         middleware=cors(deps.cors_origins),
-        settle=[deps.verifier.settle],
+        settle=[deps.verifier.settle, deps.slots.settle],
         lifespan=lifespan,
     )
 
 
-def _end(deps: Deps, grant: Grant) -> tuple[float, str]:
+def _end(deps: Deps, grant: Grant, request: Request) -> tuple[float, str]:
     """Return when a stream ends, on the monotonic clock, and why."""
+    now = deps.now()
+    life_s = float(deps.stream_max_s)
+    invocation_ends_at = deadline(request.headers.get(CONTEXT_HEADER))
+    if invocation_ends_at is not None and invocation_ends_at > now:
+        life_s = min(life_s, max(0.0, invocation_ends_at - now - BEFORE_DEADLINE_S))
     # Streams that opened together do not come back together.
-    life_s = deps.stream_max_s * random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
-    token_s = grant.expires_at - deps.now()
+    life_s *= random.uniform(0.9, 1.0)  # noqa: S311 - jitter, not a secret
+    token_s = grant.expires_at - now
     if token_s < life_s:
         return deps.clock() + token_s, "token_expired"
     return deps.clock() + life_s, "rotate"

@@ -10,7 +10,7 @@ from collections import deque
 
 from shared.counts import Counts
 from shared.entry import Gap
-from shared.hub import Event, Proven
+from shared.follower import Event, Proven
 
 MAX_EVENTS = 256
 MAX_BYTES = 262_144

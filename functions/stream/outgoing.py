@@ -19,7 +19,7 @@ from functions.stream.window import Window
 from shared import sse
 from shared.counts import Counts
 from shared.entry import Entry, Gap, Reading, merge, starting_cursor
-from shared.hub import Event, Proven
+from shared.follower import Event, Proven
 from shared.log import From
 from shared.position import ZERO, Position
 

@@ -11,9 +11,12 @@ from starlette.types import Receive, Scope, Send
 from functions.stream.outlet import Outlet
 from functions.stream.registry import Registry
 from functions.stream.session import Stream
+from functions.stream.slot import Slot
 from shared import sse
 from shared.errors import UnavailableError
+from shared.hub import Hub
 from shared.problem import problem
+from shared.slots import Claim, Slots
 
 #: What a refused EventSource waits before it comes back, ms: spread, so that they do not come back together.
 RETRY_UNAVAILABLE_MS = (2_000, 8_000)
@@ -29,13 +32,21 @@ _HEADERS = [
 class StreamResponse:
     """Opens a stream, sends it, and closes it whatever happens in between.
 
-    Nothing is taken before the server calls this, so a response that is never sent leaks nothing.
+    Nothing is taken before the server calls this, so a response that is never sent leaks nothing. The slot that
+    ``claim`` asks for is taken while the stream opens, and given back before the body ends: on Lambda nothing runs on
+    after that.
     """
 
-    def __init__(self, request: Request, stream: Stream, registry: Registry) -> None:
+    def __init__(
+        self, request: Request, stream: Stream, claim: Claim, *, registry: Registry, hub: Hub, slots: Slots
+    ) -> None:
         self._accepts_sse = sse.CONTENT_TYPE in request.headers.get("accept", "").lower()
         self._stream = stream
+        self._claim = claim
         self._registry = registry
+        self._hub = hub
+        self._slots = slots
+        self._slot: Slot | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -44,15 +55,29 @@ class StreamResponse:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         try:
+            # Before the slot: nobody is evicted for a stream that cannot be served.
             self._registry.add(self._stream)
-            first = await self._stream.open()
+            first = await self._open()
         except UnavailableError as error:
+            await self._give_back()
             await self._refuse(error, scope, receive, send)
         else:
             await self._send(first, Outlet.of(scope, send), receive, send)
         finally:
             self._registry.discard(self._stream)
             self._stream.close()
+            await self._give_back()
+
+    async def _open(self) -> bytes:
+        self._slot = Slot(self._slots, self._claim)
+        first = await self._stream.open()
+        self._hub.took_slot(await self._slot.taken())
+        return first
+
+    async def _give_back(self) -> None:
+        """Release the slot, unless there is none, or another stream has it."""
+        if self._slot is not None and self._stream.has_slot:
+            await self._slot.release()
 
     async def _send(self, first: bytes, body: Outlet, receive: Receive, send: Send) -> None:
         watcher = asyncio.ensure_future(self._watch(receive))
@@ -60,6 +85,7 @@ class StreamResponse:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await body.write(first)
             await self._stream.run(body)
+            await self._give_back()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             watcher.cancel()

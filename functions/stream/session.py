@@ -72,6 +72,8 @@ class Stream:
         self._out = Outgoing(order, clock=clock, counts=counts)
         self._retry_at = 0.0
         self._pause_s = _FIRST_PAUSE_S
+        #: Until it hears that it was taken away.
+        self.has_slot = True
         self._end: tuple[str, bool] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -91,7 +93,8 @@ class Stream:
             self.end("revoked", reconnect=False)
 
     def slot_lost(self, reason: str) -> None:
-        """End the stream: its place was given to another of this user, as ``reason`` says."""
+        """End the stream: its slot was given to another of this user, as ``reason`` says."""
+        self.has_slot = False
         self.end(reason, reconnect=False)
 
     @property

@@ -36,6 +36,7 @@ _TOKENS: Errors = (
 _TOPICS: Errors = (errors.BadTopicError, errors.TooManyTopicsError, errors.TopicRequiredError)
 _CURSORS: Errors = (errors.BadCursorError, errors.BadClientError)
 _AWAY: Errors = (errors.LogUnavailableError, errors.CircuitOpenError)
+_STREAMS: Errors = (*_AWAY, errors.ProcessFullError, errors.OvertakenError, errors.TooManyStreamsError)
 _PUSHES: Errors = (
     errors.TokenMissingError,
     errors.TokenError,
@@ -156,9 +157,7 @@ def _events() -> Json:
                 "description": "The stream, or a `bye` that says when to come back.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
-            **_problems(
-                _ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (errors.BadNumberError, *_AWAY, errors.ProcessFullError)
-            ),
+            **_problems(_ANYWHERE, _TOKENS, _TOPICS, _CURSORS, (errors.BadNumberError, *_STREAMS)),
         },
     }
 

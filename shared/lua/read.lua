@@ -3,10 +3,9 @@
 -- KEYS  1 clock   2 born   3 revoked   then two a topic: log, last
 -- ARGV  1 highest position the caller has seen   2 time in ms, '' for the server's
 --       3 entries at most   4 bytes at most   5 seconds after which every cursor is too old
---       6 list what was revoked after this moment in ms, '' for not at all   7 how many it lists at most
---       8 number of users that are asked about   then their hashes
+--       6 number of users that are asked about   then their hashes
 --       then two a topic: cursor (position, 'earliest' or 'now'), born already told for it ('0-0' for none)
--- Returns {clock, born, {topic, ...}, {moment in ms of each user's revocation, or ''}, {user, moment, ...}}
+-- Returns {clock, born, {topic, ...}, {moment in ms of each user's revocation, or ''}}
 --       where each topic is
 --       {start, after, resume, '1' if more entries follow else '0', {position, format, prev, envelope}, ...}
 --       where after and resume are '' unless events between them may be lost.
@@ -17,7 +16,7 @@
 
 local EARLIEST, NOW = 'earliest', 'now'
 local topics = (#KEYS - 3) / 2
-local users = tonumber(ARGV[8])
+local users = tonumber(ARGV[6])
 local keys = {KEYS[1], KEYS[2]}
 for t = 1, topics do keys[t + 2] = KEYS[2 * t + 3] end
 local held = redis.call('MGET', unpack(keys))
@@ -28,7 +27,7 @@ local too_old = {time_ms - tonumber(ARGV[5]) * 1000, 0}
 -- Which topics can hold anything after their cursor decides how the budget is shared.
 local plans, busy = {}, 0
 for t = 1, topics do
-  local word, told = ARGV[users + 2 * t + 7], parse(ARGV[users + 2 * t + 8])
+  local word, told = ARGV[users + 2 * t + 5], parse(ARGV[users + 2 * t + 6])
   local plan = {log = KEYS[2 * t + 2], last = held[t + 2] and parse(held[t + 2]), told = told}
   if word == NOW then
     plan.from = nil
@@ -105,9 +104,6 @@ for t = 1, topics do
   for n = 1, #found do answer[t][n + 4] = found[n] end
 end
 
-local revoked_at, revoked = {}, {}
-for u = 1, users do revoked_at[u] = redis.call('ZSCORE', KEYS[3], ARGV[8 + u]) or '' end
-if ARGV[6] ~= '' then
-  revoked = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[6], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[7])
-end
-return {text_of(clock), text_of(born), answer, revoked_at, revoked}
+local revoked_at = {}
+for u = 1, users do revoked_at[u] = redis.call('ZSCORE', KEYS[3], ARGV[6 + u]) or '' end
+return {text_of(clock), text_of(born), answer, revoked_at}

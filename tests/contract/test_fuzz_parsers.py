@@ -53,7 +53,7 @@ from shared.json_object import MAX_DEPTH, NotAnObjectError, parse_object
 from shared.jwks import DEFAULT_FRESH_S, MAX_FRESH_S, KeySet, KeySetError
 from shared.keys import Keys
 from shared.limiter import Limiter
-from shared.log import EARLIEST, From, Log, parse_live
+from shared.log import EARLIEST, From, Log
 from shared.masking import mask, mask_all
 from shared.position import Position
 from shared.push import UnreadablePushError, parse_push
@@ -65,6 +65,7 @@ from shared.source_ip import UNKNOWN, source_ip
 from shared.tokens import MAX_LIFE_S, MAX_SUBJECT, Grant, TokenVerifier, mint
 from shared.topic import MAX_TOPICS_PER_REQUEST, check_topic, check_topics
 from shared.upstash import Upstash
+from shared.wire import parse_live
 from tests.support.client_attacks import hmac_token
 from tests.support.fuzzing import fuzz
 from tests.support.signing import PUSH_ACCOUNT, PUSH_AUDIENCE, Issuer, b64, push_claims

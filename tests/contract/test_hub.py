@@ -289,7 +289,7 @@ async def test_a_slow_read_while_more_comes_than_the_hub_holds_loses_nothing(
     mine: Rig, process: Process, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it cannot hold it reads again."""
-    monkeypatch.setattr("shared.hub._MAX_PENDING", 5)
+    monkeypatch.setattr("shared.fanout._MAX_PENDING", 5)
     tab = await process.open_tab(TOPIC)
     log = mine.quick()
     first = await mine.positions(log, TOPIC, 1)
@@ -308,7 +308,7 @@ async def test_a_stream_that_opens_while_more_comes_than_the_hub_holds_loses_not
     mine: Rig, process: Process, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same before the topic has begun."""
-    monkeypatch.setattr("shared.hub._MAX_PENDING", 5)
+    monkeypatch.setattr("shared.fanout._MAX_PENDING", 5)
     with faulty.holding("read", count=1) as held:
         tab = process.tab(TOPIC)
         opening = asyncio.ensure_future(tab.open())
@@ -363,10 +363,10 @@ async def test_a_feed_that_is_only_slower_than_the_reconcile_is_not_suspected(
     await tab.until_positions(written)
     faulty.feed_fault = None
     heard = process.hub.counters.live_messages
-    assert process.hub._topics[TOPIC].late == written[0]
+    assert process.hub._fanout.topics[TOPIC].late == written[0]
     await mine.redis("PUBLISH", mine.keys.live(TOPIC), kept[0])
     await eventually(lambda: process.hub.counters.live_messages > heard, "the message comes after all")
-    assert process.hub._topics[TOPIC].late is None
+    assert process.hub._fanout.topics[TOPIC].late is None
     assert process.hub.counters.suspected_feeds == 0
     assert tab.positions() == written
 
@@ -416,7 +416,7 @@ async def test_a_stream_cannot_open_without_its_feed_and_says_so_in_time(
     faulty.refuse_feeds = True
     with pytest.raises(LogUnavailableError, match="live feed"):
         await process.open_tab(TOPIC)
-    assert process.hub._topics == {}
+    assert process.hub._fanout.topics == {}
     faulty.refuse_feeds = False
     tab = await process.open_tab(TOPIC)
     written = await mine.positions(mine.quick(), TOPIC, 1)
@@ -555,10 +555,10 @@ async def test_a_reconcile_of_more_topics_than_one_read_takes_brings_what_each_h
     faulty.feed_fault = lambda _channel, _payload: []
     log = mine.quick()
     missed = [(await mine.append(log, topic)).position for topic in topics[::50]]
-    before = faulty.asked["read"]
+    before = faulty.total("read", "glance")
     await process.reconcile()
     assert [position for follower in followers for position in follower.positions] == missed
-    assert faulty.asked["read"] - before == 3
+    assert faulty.total("read", "glance") - before == 3
 
 
 # --- what it costs -----------------------------------------------------------------------------------------
@@ -586,7 +586,7 @@ async def test_an_idle_process_asks_once_an_interval_and_an_empty_one_never(mine
         await asyncio.sleep(1.0)
         intervals = (time.monotonic() - began) / 0.1
         assert 3 <= faulty.total() - before <= intervals + 1
-        assert set(faulty.asked) == {"read"}
+        assert faulty.total() == faulty.total("read", "glance")
         assert len(tab.positions()) == 1
 
 

@@ -17,6 +17,7 @@ from shared.position import Position
 from tests.support.faulty_gateway import Answer, FaultyGateway
 from tests.support.gateway import RedisServer
 from tests.support.log_rig import Rig, envelope, rig
+from tests.support.stream_rig import Recorder
 from tests.support.waiting import until
 
 TOPIC = "gmail:ann@example.com"
@@ -94,7 +95,7 @@ async def test_a_feed_that_opens_again_lets_the_log_be_tried_at_once(
     async with rig(redis_server.url, faulty.url, faulty.token) as mine:
         log, breaker = guarded(mine)
         hub = Hub(log, LiveFeed(faulty.url, faulty.token, mine.keys), reconcile_s=3600)
-        follower = Silent()
+        follower = Recorder()
         hub.start()
         try:
             await hub.join(follower, [TOPIC])
@@ -132,13 +133,3 @@ async def test_one_operation_tries_for_all(faulty: FaultyGateway, redis_server: 
             await trying
         await OPERATIONS["glance"](log)
         assert not log.is_failing
-
-
-class Silent:
-    """A stream that takes what it is offered."""
-
-    def offer(self, item: object) -> None:
-        """Take it."""
-
-    def revoked(self, revocation: object) -> None:
-        """Hear of it."""

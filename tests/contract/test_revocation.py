@@ -115,9 +115,9 @@ async def test_an_open_stream_ends_with_the_next_reconcile(mine: Rig, faulty: Fa
         await new.until_positions(positions)
         assert not other.named("bye") + new.named("bye")
         # Each revocation is heard of once.
-        reads, glances = process.hub.counters.reads, faulty.asked["read"]
+        reads, glances = process.hub.counters.reads, faulty.asked["glance"]
         await eventually(lambda: process.hub.counters.reads >= reads + 3, "it reconciles on")
-        assert faulty.asked["read"] - glances <= process.hub.counters.reads - reads + 1
+        assert faulty.asked["glance"] - glances <= process.hub.counters.reads - reads + 1
 
 
 async def test_more_revocations_than_one_answer_lists_are_all_heard_of(

@@ -94,7 +94,7 @@ class StreamServer:
     @property
     def followers(self) -> int:
         """How many streams the hub hands events to, counted once a topic."""
-        return sum(len(topic.followers) for topic in list(self.deps.hub._topics.values()))
+        return sum(len(topic.followers) for topic in list(self.deps.hub._fanout.topics.values()))
 
 
 class Connection:

@@ -139,7 +139,7 @@ async def test_a_stream_that_cannot_read_its_first_page_does_not_open(
     faulty.refuse = lambda name: Answer.error("LOADING") if name == "read" else None
     with pytest.raises(LogUnavailableError):
         await process.open_tab(TOPIC)
-    assert process.hub._topics == {}
+    assert process.hub._fanout.topics == {}
     await eventually(lambda: faulty.open_feeds == 0, "its feed is closed")
     faulty.refuse = lambda _name: None
     tab = await process.open_tab(TOPIC)
@@ -396,7 +396,7 @@ async def test_a_stream_ends_when_its_time_is_over(
     bye = tab.frames[-1]
     assert (bye.event, bye.data) == ("tidemark.bye", {"reason": reason, "reconnect": reconnect})
     assert bye.retry_ms == retry_ms
-    assert timed.hub._topics == {}
+    assert timed.hub._fanout.topics == {}
 
 
 async def test_a_stream_whose_time_was_over_before_it_began_says_so_at_once(timed: Process) -> None:
@@ -595,7 +595,7 @@ def test_whoever_resumes_from_any_id_that_was_written_loses_nothing(
         "shared.hub._FIRST_PAUSE_S": 0.01,
         "shared.hub._LONGEST_PAUSE_S": 0.05,
         "shared.hub._READ_LIMIT": 6,
-        "shared.hub._MAX_PENDING": 4,
+        "shared.fanout._MAX_PENDING": 4,
         "shared.live.LONGEST_PAUSE_S": 0.05,
     }
     with contextlib.ExitStack() as stack:

@@ -33,7 +33,7 @@ from shared.upstash import Upstash
 from tests.support.gateway import NO_TLS
 
 ARRIVAL_S = 10.0
-_SCRIPTS = ("append", "read", "ack", "fence")
+_SCRIPTS = ("append", "read", "glance", "ack", "fence", "take")
 
 #: What becomes of one live message (its channel, its payload): the payloads that are sent on instead.
 FeedFault = Callable[[str, str], list[str]]

@@ -21,8 +21,9 @@ from functions.stream.order import Order
 from functions.stream.session import Stream
 from shared.counts import Counts
 from shared.entry import Gap
-from shared.hub import Event, Hub, Proven
-from shared.keys import Keys
+from shared.follower import Event, Proven
+from shared.hub import Hub
+from shared.keys import Keys, digest
 from shared.live import MAX_CHANNEL_FEEDS, LiveFeed
 from shared.log import NOW, From, Log, Revocation
 from shared.position import Position
@@ -58,10 +59,16 @@ class Frame:
 
 
 class Recorder:
-    """A follower of the hub that keeps what it is offered."""
+    """A follower of the hub that keeps what it is offered, and what it hears of its client's acks and of its slot."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, user: str = "", client: str = "client", wants_acks: bool = False) -> None:
+        self.user = digest(user)
+        self.client = client
+        self.connection = f"c_{next(_numbers)}"
+        self.wants_acks = self.waits_for_ack = wants_acks
         self.items: list[Event | Gap | Proven] = []
+        self.acks: list[Position] = []
+        self.losses: list[str] = []
 
     def offer(self, item: Event | Gap | Proven) -> None:
         """Take an item."""
@@ -69,6 +76,14 @@ class Recorder:
 
     def revoked(self, revocation: Revocation) -> None:
         """Take no notice: it has no token."""
+
+    def acked(self, position: Position) -> None:
+        """Hear of an ack."""
+        self.acks.append(position)
+
+    def slot_lost(self, reason: str) -> None:
+        """Hear that its slot was taken away."""
+        self.losses.append(reason)
 
     @property
     def positions(self) -> list[Position]:

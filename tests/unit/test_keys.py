@@ -22,6 +22,8 @@ def all_names(keys: Keys, topic: str = "gmail:a@b.c") -> set[str]:
         keys.last(topic),
         keys.seen("projects/p/subscriptions/s", "1"),
         keys.ack("user", "client"),
+        keys.slots("user"),
+        keys.taken_away,
         keys.live(topic),
     }
 
@@ -29,7 +31,7 @@ def all_names(keys: Keys, topic: str = "gmail:a@b.c") -> set[str]:
 def test_everything_of_a_stage_stands_under_its_prefix() -> None:
     """Stages may share a database, so no name of one is a name of another."""
     names = all_names(Keys("dev"))
-    assert len(names) == 9
+    assert len(names) == 11
     assert all(name.startswith("tidemark:dev:") for name in names)
     assert names.isdisjoint(all_names(Keys("dev2")))
 

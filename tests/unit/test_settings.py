@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.errors import SettingsError
 from shared.retention import Retention
 from shared.settings import AwsAccess, Function, PushAuth, Queues, Settings
+from shared.slot_limit import Policy, SlotLimit
 
 KEY = "k" * 32
 GOOD = {
@@ -66,6 +67,7 @@ def test_the_defaults_are_the_contracts() -> None:
         trusted_proxies=(),
         token_keys={"a": KEY},
         token_jwks_url=None,
+        slot_limit=SlotLimit(3, Policy.EVICT_OLDEST),
         max_streams=10_000,
         stream_max_s=840,
         reconcile_s=20,
@@ -76,7 +78,15 @@ def test_the_defaults_are_the_contracts() -> None:
 
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
     """Templates leave empty ones behind."""
-    optional = ("STAGE", "RETENTION_S", "DEDUPE_S", "MAX_STREAMS", "CORS_ORIGINS", "TOPIC_MAX_EVENTS")
+    optional = (
+        "STAGE",
+        "RETENTION_S",
+        "DEDUPE_S",
+        "MAX_STREAMS",
+        "CORS_ORIGINS",
+        "TOPIC_MAX_EVENTS",
+        "STREAM_POLICY",
+    )
     assert of(**{f"TIDEMARK_{name}": "" for name in optional}) == of()
     assert "UPSTASH_REDIS_REST_URL is missing" in fault(UPSTASH_REDIS_REST_URL="")
 
@@ -88,6 +98,8 @@ def test_every_setting_is_read() -> None:
         TIDEMARK_RETENTION_S="7200",
         TIDEMARK_TOPIC_MAX_EVENTS="5",
         TIDEMARK_DEDUPE_S="3600",
+        TIDEMARK_MAX_STREAMS_PER_USER="7",
+        TIDEMARK_STREAM_POLICY="reject",
         TIDEMARK_MAX_STREAMS="1",
         TIDEMARK_STREAM_MAX_S="60",
         TIDEMARK_RECONCILE_S="2",
@@ -100,6 +112,7 @@ def test_every_setting_is_read() -> None:
         2,
     )
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert settings.slot_limit == SlotLimit(7, Policy.REJECT)
     assert settings.retention == Retention(keep_s=7200, topic_max_events=5, dedupe_s=3600)
 
 
@@ -228,6 +241,7 @@ def test_all_faults_are_told_at_once_in_one_line_that_names_every_variable() -> 
         "TIDEMARK_DEDUPE_S": "3599",
         "TIDEMARK_TOKEN_KEYS": "a:short",
         "TIDEMARK_MAX_STREAMS": "many",
+        "TIDEMARK_STREAM_POLICY": "evict",
         "TIDEMARK_STREAM_MAX_S": "-1",
         "TIDEMARK_RECONCILE_S": "3601",
         "TIDEMARK_CORS_ORIGINS": "*",
@@ -318,6 +332,7 @@ NUMBERS = {
     "TIDEMARK_TOPIC_MAX_EVENTS": (1, 1_000_000),
     "TIDEMARK_DEDUPE_S": (3600, 31_536_000),
     "TIDEMARK_MAX_STREAMS": (1, 1_000_000),
+    "TIDEMARK_MAX_STREAMS_PER_USER": (1, 1000),
     "TIDEMARK_STREAM_MAX_S": (1, 86_400),
     "TIDEMARK_RECONCILE_S": (1, 3600),
 }
@@ -337,6 +352,16 @@ def test_a_number_lies_within_its_range(name: str) -> None:
 def test_a_number_is_digits_only(value: str) -> None:
     """Python would read more than that."""
     assert "TIDEMARK_MAX_STREAMS must be" in fault(TIDEMARK_MAX_STREAMS=value)
+
+
+def test_the_policy_is_one_of_two_words() -> None:
+    """Nothing else, in no other spelling; the fault says which there are."""
+    assert of(TIDEMARK_STREAM_POLICY="reject").slot_limit.policy is Policy.REJECT
+    assert of(TIDEMARK_STREAM_POLICY="evict_oldest").slot_limit.policy is Policy.EVICT_OLDEST
+    for value in ("Reject", "evict", "evict_oldest "):
+        assert fault(TIDEMARK_STREAM_POLICY=value) == (
+            "settings: TIDEMARK_STREAM_POLICY must be evict_oldest or reject"
+        )
 
 
 def test_token_keys_are_named_and_may_be_several() -> None:

@@ -10,7 +10,7 @@ from functions.stream import buffer
 from functions.stream.buffer import MOST_BYTES, MOST_EVENTS, Buffer
 from shared.counts import Counts
 from shared.entry import Entry
-from shared.hub import Event, Proven
+from shared.follower import Event, Proven
 from shared.position import Position
 
 
