@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import cache
 
 import httpx
 
 from shared.http_connection import Connection, SocketOption
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
@@ -49,23 +51,55 @@ class PooledTransport(httpx.AsyncBaseTransport):
         url = request.url
         if (url.scheme, url.host, url.port) != self._origin:
             raise httpx.UnsupportedProtocol(f"this transport does not speak to {url.scheme}://{url.host}")
-        data = _encode(request)
         timeouts = request.extensions.get("timeout", {})
+        read_timeout_s = timeouts.get("read")
+        connection, status, headers = await self._begin(
+            _encode(request),
+            bodiless=request.method == "HEAD",
+            pool_s=timeouts.get("pool"),
+            connect_s=timeouts.get("connect"),
+            read_s=read_timeout_s,
+        )
+        return httpx.Response(status, headers=headers, stream=_Body(connection, read_timeout_s, self._give_back))
+
+    async def exchange(self, data: bytes, *, connect_s: float) -> tuple[int, Headers, bytes]:
+        """Send a request as it goes on the wire; return the answer's status, headers and whole body.
+
+        Who calls bounds the whole of it in time.
+        """
+        connection, status, headers = await self._begin(data, connect_s=connect_s)
         try:
-            async with asyncio.timeout(timeouts.get("pool")):
+            parts = []
+            while part := await connection.part(None):
+                parts.append(part)
+        finally:
+            self._give_back(connection)
+        return status, headers, b"".join(parts)
+
+    async def _begin(
+        self,
+        data: bytes,
+        *,
+        bodiless: bool = False,
+        pool_s: float | None = None,
+        connect_s: float | None = None,
+        read_s: float | None = None,
+    ) -> tuple[Connection, int, Headers]:
+        """Send a request and wait for the head of its answer. Whoever gets the connection gives it back."""
+        try:
+            async with asyncio.timeout(pool_s):
                 await self._places.acquire()
         except TimeoutError:
             raise httpx.PoolTimeout("every connection is busy") from None
         connection = None
         try:
-            connection = self._take_idle() or await self._connect(timeouts.get("connect"))
-            connection.send(data, bodiless=request.method == "HEAD")
-            read_timeout_s = timeouts.get("read")
-            status, headers = await connection.head(read_timeout_s)
-            return httpx.Response(status, headers=headers, stream=_Body(connection, read_timeout_s, self._give_back))
+            connection = self._take_idle() or await self._connect(connect_s)
+            connection.send(data, bodiless=bodiless)
+            status, headers = await connection.head(read_s)
         except BaseException:  # cancellation included: the place must be given back
             self._give_back(connection)
             raise
+        return connection, status, headers
 
     async def aclose(self) -> None:
         """Close every connection. Requests under way fail with an httpx error, and so do those in line."""
@@ -148,7 +182,12 @@ def _encode(request: httpx.Request) -> bytes:
     """Return a request as it goes on the wire. Raises LocalProtocolError rather than let a header end early."""
     lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
     lines += [b"%b: %b" % header for header in request.headers.raw]
+    return joined(lines, request.content)
+
+
+def joined(lines: Sequence[bytes], content: bytes) -> bytes:
+    """Return the lines of a head and a body as one. Raises LocalProtocolError if a line holds a line end or NUL."""
     head = b"\r\n".join(lines)
     if not head.count(b"\r") == head.count(b"\n") == len(lines) - 1 or b"\0" in head:
         raise httpx.LocalProtocolError("a header must not contain line ends or NUL")
-    return b"%b\r\n\r\n%b" % (head, request.content)
+    return b"%b\r\n\r\n%b" % (head, content)

@@ -21,6 +21,7 @@ from upstash_redis.errors import UpstashError
 
 from shared.errors import LogDefectError, LogUnavailableError, Trouble
 from shared.http_pool import PooledTransport
+from shared.rest_client import RestClient
 
 logger = logging.getLogger("tidemark.upstash")
 
@@ -91,9 +92,8 @@ class Upstash:
         """Give the library a client with a pool of our own. What it knows beside (the sync token) stays."""
         transport = PooledTransport(self._url, max_connections=self._max_connections)
         # The library builds its client without time-outs and takes no other: this is the only way in.
-        self._redis._http._client = httpx.AsyncClient(  # noqa: SLF001
-            transport=transport, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
-        )
+        client = RestClient(self._url, transport, connect_timeout_s=CONNECT_TIMEOUT_S)
+        self._redis._http._client = client  # type: ignore[assignment]  # noqa: SLF001
         return transport
 
     @property

@@ -395,7 +395,7 @@ async def test_a_reader_far_behind_a_fence_is_told_once_and_gets_all_that_is_hel
     faulty: FaultyGateway, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its catching up takes many pages, all of them below the fence."""
-    monkeypatch.setattr("functions.stream.session._PAGE_LIMIT", 5)
+    monkeypatch.setattr("functions.stream.outgoing.PAGE_LIMIT", 5)
     async with (
         rig(redis_server.url, faulty.url, faulty.token) as mine,
         Process.running(faulty, mine.keys) as process,

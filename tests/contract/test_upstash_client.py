@@ -16,7 +16,7 @@ import pytest
 import respx
 
 from shared.errors import LogDefectError, LogUnavailableError, TidemarkError
-from shared.http_pool import PooledTransport
+from shared.http_pool import Headers, PooledTransport
 from shared.upstash import PROBE_AFTER_S, PROBE_TIMEOUT_S, Upstash
 from tests.support.faulty_gateway import cheap_tls, plain_upstash
 from tests.support.gateway import GatewayProcess
@@ -55,10 +55,16 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> respx.MockRouter:
     """Answer in the place of a server that nobody runs."""
     router = respx.MockRouter(base_url=URL, assert_all_called=False)
 
-    async def answer(_transport: PooledTransport, request: httpx.Request) -> httpx.Response:
-        return await router.async_handler(request)
+    async def answer(_transport: PooledTransport, data: bytes, *, connect_s: float) -> tuple[int, Headers, bytes]:
+        assert connect_s > 0
+        head, _, content = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        method, target, _version = first.split()
+        headers = dict(line.split(": ", 1) for line in lines)
+        answered = await router.async_handler(httpx.Request(method, URL + target, headers=headers, content=content))
+        return answered.status_code, answered.headers.raw, answered.content
 
-    monkeypatch.setattr(PooledTransport, "handle_async_request", answer)
+    monkeypatch.setattr(PooledTransport, "exchange", answer)
     return router
 
 
