@@ -325,9 +325,9 @@ class Process:
         """Open a tab."""
         return await self.tab(*topics, start=start, **more).open()
 
-    async def follow(self, *topics: str) -> Recorder:
+    async def follow(self, *topics: str, recorder: Recorder | None = None) -> Recorder:
         """Join a follower that keeps what the hub offers, as a stream that begins now does."""
-        recorder = Recorder()
+        recorder = recorder or Recorder()
         await self.hub.join(recorder, topics)
         from_now = await self.log.read(dict.fromkeys(topics, _FROM_NOW), limit=1)
         self.hub.seed(from_now)
