@@ -35,6 +35,10 @@ LINGER_S = 10.0
 #: A live message that the log has shown may still be on its way; after so long its feed is held to be dead.
 LATE_S = 1.0
 _READ_LIMIT = 1000
+#: A reconcile reads many topics in which nothing has happened. It holds up neither Redis nor the streams for long: so
+#: many together, and a moment for others in between.
+_RECONCILED_TOGETHER = 200
+_BREATH_S = 0.01
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
@@ -220,7 +224,9 @@ class Hub:
             return
         # A topic that has not begun yet may begin with a read that was made before this one.
         done = all(topic.proven is not None for topic in topics.values())
-        for names in _batches(list(topics), MAX_READ_TOPICS):
+        for number, names in enumerate(_batches(list(topics), _RECONCILED_TOGETHER)):
+            if number:
+                await asyncio.sleep(_BREATH_S)
             done = not await self._read(names, reconcile=True) and done
         if done:
             self._reconciled = (now.clock, now.born)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 
+# The topics and users of a process are asked about again and again, with every reconcile.
+@lru_cache(maxsize=16_384)
 def digest(*parts: str) -> str:
     """Return what stands for somebody else's ids in a key."""
     # Ids of other people may hold anything, and may be personal: a key holds their hash.

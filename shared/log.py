@@ -221,8 +221,13 @@ class Log:
         def readings(answer: Any) -> list[Reading]:
             clock_text, born_text, topics, moments = answer
             clock, born = Position.parse(clock_text), Position.parse(born_text)
-            named = [topic for query in queries for topic, _ in query.topics]
-            read = iter([topic_read(topic, of, clock, born) for topic, of in zip(named, topics, strict=True)])
+            asked = [of for query in queries for of in query.topics]
+            read = iter(
+                [
+                    topic_read(topic, start.cursor, of, clock, born)
+                    for (topic, start), of in zip(asked, topics, strict=True)
+                ]
+            )
             revoked_at = dict(zip(users, [_revoked_at(moment) for moment in moments], strict=True))
             self.saw(clock)
             return [

@@ -12,8 +12,15 @@ from shared.position import Position
 logger = logging.getLogger("tidemark.log")
 
 
-def topic_read(topic: str, answer: Sequence[Any], clock: Position, born: Position) -> TopicRead:
-    """Read what the script answered about a topic. Raises ValueError and the like if that cannot be."""
+def topic_read(
+    topic: str, cursor: Position | str, answer: Sequence[Any], clock: Position, born: Position
+) -> TopicRead:
+    """Read what the script answered about a topic after a cursor.
+
+    Raises ValueError and the like if it cannot have answered that.
+    """
+    if not answer and isinstance(cursor, Position):
+        return TopicRead(topic, cursor, None, (), clock, truncated=False)
     start_text, after, resume, more, *found = answer
     start = Position.parse(start_text)
     gap = Gap(topic, Position.parse(after), Position.parse(resume), born) if after else None

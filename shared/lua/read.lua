@@ -7,6 +7,7 @@
 --       then two a topic: cursor (position, 'earliest' or 'now'), born already told for it ('0-0' for none)
 -- Returns {clock, born, {topic, ...}, {moment in ms of each user's revocation, or ''}}
 --       where each topic is
+--       '' if nothing stands after its cursor and nothing is lost: of most topics, most of the time; or else
 --       {start, after, resume, '1' if more entries follow else '0', {position, format, prev, envelope}, ...}
 --       where after and resume are '' unless events between them may be lost.
 --
@@ -58,9 +59,7 @@ local function of(entry)
   return {entry[1], fields.f or '', string.match(fields.p or '', '^%d+%-%d+$') or '0-0', fields.e or ''}
 end
 
-local answer = {}
-for t = 1, topics do
-  local plan = plans[t]
+local function answer_of(plan)
   local found, more, bytes = {}, '0', 0
   if plan.read then
     local entries = redis.call('XRANGE', plan.log, '(' .. text_of(plan.from), '+', 'COUNT', most + 1)
@@ -100,8 +99,16 @@ for t = 1, topics do
   -- A client that leaves before the gap was told must be told again: nothing lies below 0-0.
   if plan.future then start = {0, 0} end
 
-  answer[t] = {text_of(start), after ~= '' and text_of(after) or '', resume ~= '' and text_of(resume) or '', more}
-  for n = 1, #found do answer[t][n + 4] = found[n] end
+  local said = {text_of(start), after ~= '' and text_of(after) or '', resume ~= '' and text_of(resume) or '', more}
+  for n = 1, #found do said[n + 4] = found[n] end
+  return said
+end
+
+local answer = {}
+for t = 1, topics do
+  local plan = plans[t]
+  local quiet = plan.cursor and plan.last and not plan.read and not plan.lost
+  answer[t] = quiet and '' or answer_of(plan)
 end
 
 local revoked_at = {}
