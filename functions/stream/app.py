@@ -139,7 +139,7 @@ def build_app(deps: Deps) -> Starlette:
     return application(
         [Route("/events", events), healthz({"log": deps.log}, load=load)],
         middleware=cors(deps.cors_origins),
-        settle=[deps.verifier.settle, deps.slots.settle],
+        settle=[deps.verifier.settle],
         lifespan=lifespan,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -10,9 +11,12 @@ from contextlib import aclosing
 from pathlib import Path
 
 from infra.chaos.pushes import Push, traffic
+from infra.local.loopback import shut
+from shared.tokens import mint
+from tests.support.log_rig import Redis
 from tests.support.pubsub_sender import Sender
 from tests.support.recorder import Recorder, faults, following, missing
-from tests.support.stack import Stack
+from tests.support.stack import BYPASS_SECRET, KID, TOKEN_KEY, Stack
 from tests.support.waiting import until
 
 logger = logging.getLogger(__name__)
@@ -50,6 +54,49 @@ async def test_a_stream_process_that_is_told_to_end_says_goodbye_to_every_client
     assert [stream.byes for stream in streams] == [[{"reason": "shutdown", "reconnect": True}]] * len(clients)
     assert all(stream.ended for stream in streams)
     assert [fault for client in clients for fault in faults(client, expected[client])] == []
+
+
+async def test_three_hundred_streams_are_ended_and_their_slots_given_back_within_two_seconds(tmp_path: Path) -> None:
+    """Three of each of a hundred users: what they held is free for the next process at once."""
+    async with Stack.running(tmp_path) as stack, contextlib.AsyncExitStack() as closing:
+        redis = Redis(f"redis://127.0.0.1:{stack.redis.port}")
+        closing.push_async_callback(redis.close)
+        bodies = [
+            await _follow(stack.stream.port, f"user{number // 3}", f"tab{number}", closing) for number in range(300)
+        ]
+        slots = await redis("KEYS", "tidemark:*:slots:*")
+        assert (len(slots), sum([await redis("HLEN", key) for key in slots])) == (100, 300)
+        stack.stream.terminate()
+        told_at = time.monotonic()
+        async with asyncio.timeout(10):
+            said = await asyncio.gather(*(body.read() for body in bodies))
+        took_s = time.monotonic() - told_at
+        assert await redis("KEYS", "tidemark:*:slots:*") == []
+    logger.info("said goodbye to 300 streams within %.2f s", took_s)
+    assert took_s < 2
+    goodbye = b'event: tidemark.bye\ndata: {"reason":"shutdown","reconnect":true}\n\n'
+    assert all(body.count(goodbye) == 1 for body in said)
+    # The last chunk of a body that came to its proper end (RFC 9112, section 7.1).
+    assert all(body.endswith(b"0\r\n\r\n") for body in said)
+
+
+async def _follow(port: int, user: str, client: str, closing: contextlib.AsyncExitStack) -> asyncio.StreamReader:
+    """Open a stream; return what reads its body from after the hello."""
+    topic = f"gmail:{user}@example.com"
+    token = mint(user, [topic], kid=KID, key=TOKEN_KEY, ttl_s=600, now=time.time())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    closing.push_async_callback(shut, writer)
+    lines = [
+        f"GET /events?client={client} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Accept: text/event-stream",
+        f"Authorization: Bearer {token}",
+        f"X-Tidemark-Bypass: {BYPASS_SECRET}",
+    ]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    async with asyncio.timeout(10):
+        await reader.readuntil(b"event: tidemark.hello")
+    return reader
 
 
 async def test_a_client_that_got_only_the_greeting_misses_nothing_when_it_returns_with_its_id(
