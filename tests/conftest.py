@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 from tests.support.gateway import GatewayProcess, RedisServer
 from tests.support.queue_server import QueueServerProcess
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would each process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+TEARDOWN_S = 120.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End the process if a teardown does not end: with the first failure of a test its other guards are dismissed."""
+    faulthandler.dump_traceback_later(TEARDOWN_S, file=item.config.stash[fault_handler_stderr_fd_key], exit=True)
 
 
 @pytest.fixture(scope="session")

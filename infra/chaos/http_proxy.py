@@ -133,9 +133,11 @@ class _Connection:
 
     async def close(self) -> None:
         """Close both sides."""
-        if self._there is not None:
-            await shut(self._there[1])
-        await shut(self._writer)
+        try:
+            if self._there is not None:
+                await shut(self._there[1])
+        finally:
+            await shut(self._writer)
 
     async def _pass_on(self, head: Head, body: bytes) -> tuple[Head, bytes]:
         """Send a request to the server; return its answer, without the body if that goes on and on."""

@@ -41,8 +41,8 @@ class Poster:
 
     async def aclose(self) -> None:
         """Close what is open."""
-        while self._idle:
-            await shut(self._idle.pop()[1])
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(shut(writer) for _, writer in idle))
 
     async def _request(self, method: str, path: str, body: bytes, timeout_s: float) -> Reply:
         async with asyncio.timeout(timeout_s):

@@ -82,7 +82,9 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+            # Python 3.11's `wait_for` hides a cancellation that comes together with what is waited for.
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
         except TimeoutError:
             self.say(f"{self.spec.name} did not stop in {STOP_TIMEOUT_S:g} s: killed")
             process.kill()

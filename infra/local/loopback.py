@@ -13,13 +13,30 @@ HOST = "127.0.0.1"
 # trying to reach it must not be given its port, nor connect to itself.
 _PORTS = range(20_000, 32_000)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_FLUSHED_WITHIN_S = 5.0
 
 
 async def shut(writer: asyncio.StreamWriter) -> None:
-    """Close a connection, whatever state it is in."""
+    """Close a connection, whatever state it is in, and return when it is closed.
+
+    What was written still goes out, if the other side takes it in time. A cancellation passes, and the connection is
+    closed all the same.
+    """
     writer.close()
-    with contextlib.suppress(OSError, asyncio.CancelledError):
-        await writer.wait_closed()
+    # In a task of its own: a cancellation would reach the future of the connection, and whoever waits for that next.
+    closing = asyncio.ensure_future(writer.wait_closed())
+    closing.add_done_callback(_take_note)
+    try:
+        await asyncio.wait([closing], timeout=_FLUSHED_WITHIN_S)
+    finally:
+        if writer.transport.get_write_buffer_size():
+            writer.transport.abort()
+
+
+def _take_note(closing: asyncio.Future[None]) -> None:
+    """Hear how it ended: one that broke is closed as well."""
+    if not closing.cancelled():
+        closing.exception()
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

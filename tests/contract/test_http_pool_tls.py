@@ -10,9 +10,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx
 import pytest
 
+from infra.local.loopback import HOST
 from shared.http_pool import PooledTransport
 from tests.support import tls
-from tests.support.scripted_server import HOST, Connection, ScriptedServer
+from tests.support.scripted_server import Connection, ScriptedServer
 
 
 async def echo(connection: Connection) -> None:

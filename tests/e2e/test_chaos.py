@@ -28,7 +28,7 @@ def chaos(directory: Path, arguments: Sequence[str]) -> subprocess.CompletedProc
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=160,
     )
 
 

@@ -15,7 +15,7 @@ SMALL = ("--rate", "60", "--mailboxes", "4", "--streams", "6", "--seconds", "10"
 def drill(*arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run a drill; return its exit code, its report and what it said."""
     done = subprocess.run(
-        [TIDEMARK, "drill", *SMALL, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+        [TIDEMARK, "drill", *SMALL, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=160, check=False
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout), done.stderr

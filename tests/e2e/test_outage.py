@@ -54,6 +54,7 @@ async def _redis_is_gone(stack: Stack) -> AsyncIterator[None]:
     await stack.redis.start()
 
 
+@pytest.mark.timeout(180 + OUTAGE_S)
 @pytest.mark.parametrize("outage", [_redis_hangs, _redis_is_gone], ids=["hangs", "gone"])
 async def test_every_push_is_taken_while_redis_is_away_and_arrives_once_after_it(
     tmp_path: Path, outage: Callable[[Stack], contextlib.AbstractAsyncContextManager[None]]

@@ -98,12 +98,12 @@ class CuttingProxy:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # one of the two sides has gone, or the proxy ends
         finally:
-            self._serving.discard(task)
             await shut(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

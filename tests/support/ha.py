@@ -202,6 +202,7 @@ class FakeSentinel:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         commands = hiredis.Reader()
         try:
             while data := await reader.read(65_536):
@@ -211,7 +212,6 @@ class FakeSentinel:
         except (OSError, asyncio.CancelledError):
             pass  # the client has gone, or the server ends
         finally:
-            self._serving.discard(task)
             if writer in self._listeners:
                 self._listeners.remove(writer)
             await shut(writer)

@@ -71,12 +71,12 @@ class KeyServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             await self._answer(Connection(0, reader, writer))
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client has gone, or the server ends
         finally:
-            self._tasks.discard(task)
             await shut(writer)
 
     async def _answer(self, connection: Connection) -> None:

@@ -14,7 +14,7 @@ from infra.chaos.stream_client import Connection, StreamClient
 from shared.position import Position
 from shared.tokens import mint
 from tests.support.stack import BYPASS_SECRET, KID, TOKEN_KEY
-from tests.support.waiting import until
+from tests.support.waiting import stopped, until
 
 _TOKEN_LIFE_S = 3600
 
@@ -70,13 +70,11 @@ async def following(*recorders: Recorder, greeted_in_s: float = 20.0) -> AsyncIt
         )
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-    for end in ends:
+        errors = await stopped(tasks, ", ".join(recorder.name for recorder in recorders))
+    for error in errors:
         # What a recorder could not read is a fault of the stream.
-        if isinstance(end, Exception):
-            raise end
+        if error is not None:
+            raise error
 
 
 def missing(recorder: Recorder, expected: Collection[Key]) -> set[Key]:

@@ -17,7 +17,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-HOST = "127.0.0.1"
+from infra.local.loopback import HOST, shut
 
 
 class Connection:
@@ -96,6 +96,7 @@ class ScriptedServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         self.connections += 1
         self.open += 1
         try:
@@ -104,7 +105,4 @@ class ScriptedServer:
             pass  # the client has gone, or the server ends
         finally:
             self.open -= 1
-            self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+            await shut(writer)

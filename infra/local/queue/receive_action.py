@@ -42,7 +42,9 @@ class ReceiveAction:
                     # A millisecond more, as the clock's milliseconds are rounded down.
                     left_s = min(left_s, (received.next_ms - self._core.now_ms() + 1) / 1_000)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), max(left_s, 0))
+                    # Python 3.11's `wait_for` hides a cancellation that comes together with what is waited for.
+                    async with asyncio.timeout(max(left_s, 0)):
+                        await bell.wait()
                 if leaving.done():
                     # A message taken now would be hidden from everybody and be seen by nobody.
                     raise ClientLeftError
