@@ -59,9 +59,14 @@ class Appends:
         self._recorder.clock = clock
         self._log.saw(Position.parse(clock))
 
-    def request(self, stream: int, message_id: int) -> bytes:
+    def request(self, mailbox: int, message_id: int) -> bytes:
         """Build the request that appends one message."""
-        note = parse_push(push_json(stream, message_id), {}, received_at=datetime.now(UTC))
+        body = json.dumps(self.command(mailbox, message_id), separators=(",", ":"), ensure_ascii=False)
+        return request("POST", "/", self._port, self._headers, body.encode())
+
+    def command(self, mailbox: int, message_id: int) -> list[str | int]:
+        """Build the command that appends one message."""
+        note = parse_push(push_json(mailbox, message_id), {}, received_at=datetime.now(UTC))
         append = self._log.append(
             topic=note.topic,
             envelope=envelope_of(note),
@@ -69,8 +74,7 @@ class Appends:
             message_id=note.message_id,
         )
         _run(append)
-        body = json.dumps(self._recorder.command, separators=(",", ":"), ensure_ascii=False)
-        return request("POST", "/", self._port, self._headers, body.encode())
+        return self._recorder.command
 
 
 def _run(append: Any) -> None:
