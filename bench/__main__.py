@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from bench import drain, flood, latency, loading, verification
+from bench import broadcast, drain, flood, latency, loading, memory, storm, verification
 from bench.processes import raise_file_limit
 from bench.raw_http import BrokenConnectionError
 from bench.rounds import RoundFailedError
@@ -22,6 +22,9 @@ from infra.local.children import ChildError
 
 _BENCHES = {
     "latency": latency,
+    "broadcast": broadcast,
+    "memory": memory,
+    "storm": storm,
     "flood": flood,
     "verification": verification,
     "drain": drain,

@@ -6,6 +6,7 @@ import getpass
 import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,7 +35,6 @@ http {{
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
   upstream log {{ nchan_redis_server redis://127.0.0.1:{redis}; }}
-  nchan_redis_pass log;
   nchan_message_timeout 1d;
   nchan_message_buffer_length {kept};
   server {{
@@ -42,11 +42,8 @@ http {{
     keepalive_timeout 75s;
     keepalive_requests 1000000;
     location = /healthz {{ return 200; }}
-    location ~ ^/push/(\\d+)$ {{ nchan_publisher; nchan_channel_id $1; }}
-    location ~ ^/events/(\\d+)$ {{ nchan_subscriber eventsource; nchan_channel_id $1;
-      nchan_subscriber_first_message newest; }}
-    location ~ ^/all/(\\d+)$ {{ nchan_subscriber eventsource; nchan_channel_id $1;
-      nchan_subscriber_first_message oldest; }}
+    location = /push {{ nchan_publisher; nchan_channel_id $arg_to; nchan_redis_pass log; }}
+    location = /events {{ nchan_subscriber eventsource; nchan_channel_id $arg_of; nchan_redis_pass log; }}
   }}
 }}
 """
@@ -58,6 +55,9 @@ class Nchan(Server):
     name: ClassVar[str] = "Nchan"
     server: ClassVar[str | None] = "nchan"
     strict: ClassVar[bool] = False
+    #: A stream begins with the oldest event that is held (of those that are set to begin with the next, the first few
+    #: get lost when they come at once): so each opening has channels of its own, which hold none.
+    _openings = 0
 
     @staticmethod
     def missing() -> str | None:
@@ -89,21 +89,27 @@ class Nchan(Server):
             )
             url = f"http://127.0.0.1:{port}/healthz"
             argv = [nginx, "-p", str(directory), "-c", str(file), "-e", "stderr"]
-            await processes.start_child(name, argv, {}, lambda url=url: answers(url), guest=True)
+            await processes.start_child(name, argv, {}, partial(answers, url), guest=True)
         return cls(*ports.values())
+
+    async def open_pushes(self) -> None:
+        """Open the push connections, and turn to channels that nobody has used."""
+        self._openings += 1
+        await super().open_pushes()
 
     def request(self, mailbox: int, message_id: int) -> bytes:
         """Build one push: the body is the event."""
-        return request("POST", f"/push/{mailbox}", self._push_port, {}, _event(mailbox, message_id))
+        return request("POST", f"/push?to={self._channel(mailbox)}", self._push_port, {}, _event(mailbox, message_id))
 
     def fault(self, status: int, body: bytes) -> str | None:
         """Return what is wrong with the answer to a push, if anything."""
         # 202: nobody listens at this instance.
         return None if status in (201, 202) else f"a push was answered with {status} {body[:200]!r}"
 
-    def stream_request(self, _stream: int, mailbox: int, path: str = "/events") -> bytes:
+    def stream_request(self, _stream: int, mailbox: int) -> bytes:
         """Build the request that opens a stream."""
-        return request("GET", f"{path}/{mailbox}", self._stream_port, {"Accept": "text/event-stream"})
+        path = f"/events?of={self._channel(mailbox)}"
+        return request("GET", path, self._stream_port, {"Accept": "text/event-stream"})
 
     def take(self, number: int, stream: EventStream, frame: bytes) -> None:
         """Take a frame. The first is a comment."""
@@ -111,6 +117,9 @@ class Nchan(Server):
             self._greeted(stream)
         else:
             self._arrived(frame, number)
+
+    def _channel(self, mailbox: int) -> str:
+        return f"{self._openings}-{mailbox}"
 
 
 def _event(mailbox: int, message_id: int) -> bytes:

@@ -47,9 +47,7 @@ class Ours(Server):
     def token(self, stream: int, mailbox: int) -> str:
         """Mint the token of a stream's user."""
         user = stream if self._users is None else stream % self._users
-        return mint(
-            f"user{user}", [_topic(mailbox)], kid=KEY_ID, key=self._key, ttl_s=_TOKEN_S, now=time.time()
-        )
+        return mint(f"user{user}", [_topic(mailbox)], kid=KEY_ID, key=self._key, ttl_s=_TOKEN_S, now=time.time())
 
     def take(self, number: int, stream: EventStream, frame: bytes) -> None:
         """Take a frame."""

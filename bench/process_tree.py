@@ -13,13 +13,20 @@ _PSS = re.compile(r"^Pss:\s+(\d+) kB$", re.MULTILINE)
 
 
 def cpu_s(pid: int, *, alone: bool = False) -> float:
-    """Return user and system time, in seconds (fields 14 and 15 of stat); ``alone`` without the descendants'."""
-    used = 0
+    """Return the CPU seconds that a process has used; ``alone`` without its descendants.
+
+    The kernel counts in ns a thread; where it does not say so, in ticks a process (stat, fields 14 and 15).
+    """
+    used = 0.0
     for one in [pid] if alone else _tree(pid):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            fields = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-            used += int(fields[11]) + int(fields[12])
-    return used / _TICKS_PER_S
+            threads = [file.read_text(encoding="ascii") for file in Path(f"/proc/{one}/task").glob("*/schedstat")]
+            if threads:
+                used += sum(int(thread.split()[0]) for thread in threads) / 1e9
+            else:
+                fields = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+                used += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    return used
 
 
 def pss_kib(pid: int) -> int:

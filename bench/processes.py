@@ -12,6 +12,9 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from bench.process_tree import cpu_s, pss_kib
 from infra.local.children import Child, Children, ChildSpec
@@ -181,6 +184,16 @@ class Processes:
     def pss_kib(self, name: str) -> int:
         """Return the memory of a process."""
         return pss_kib(self.pids[name])
+
+    async def gateway_stats(self) -> dict[str, Any]:
+        """Return what the gateway has counted. Asking counts as nothing."""
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            answer = await client.get(
+                f"http://127.0.0.1:{self.ports.gateway}/_gateway/stats",
+                headers={"Authorization": f"Bearer {self.gateway_token}"},
+            )
+            counted: dict[str, Any] = answer.raise_for_status().json()
+            return counted
 
     @property
     def pids(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -44,7 +45,7 @@ class Realtime(Server):
                 "UPSTASH_DISABLE_TELEMETRY": "1",
             }
             url = f"http://127.0.0.1:{port}/healthz"
-            await processes.start_child(name, argv, env, lambda url=url: answers(url), guest=True)
+            await processes.start_child(name, argv, env, partial(answers, url), guest=True)
         return cls(*ports.values())
 
     def request(self, mailbox: int, message_id: int) -> bytes:

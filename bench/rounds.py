@@ -18,6 +18,7 @@ from bench.append import Appends
 from bench.ledger import Ledger
 from bench.processes import Processes
 from bench.raw_http import Pool, request
+from bench.report import PERCENTS, percentile
 from bench.subject import Audience, Subject
 
 #: Both subjects take turns of this length, so that whatever else the machine does meets them alike.
@@ -86,6 +87,17 @@ class Round:
     lost: int = 0
     doubled: int = 0
     faults: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Tell it in one line."""
+        three = "/".join(f"{percentile(self.latencies, percent):.2f}" for percent in PERCENTS)
+        cpu = f", {self.cpu_per_delivery_us:.0f} us CPU a delivery" if self.server else ""
+        lost = f", {self.lost} lost, {self.doubled} doubled, {self.faults[:1]}" if self.lost or self.faults else ""
+        return (
+            f"{self.subject}: {three} ms{cpu}{lost} (EVAL alone {percentile(self.evals, 50):.2f} ms, "
+            f"{self.requests / self.pushes:.3f} requests a push; sent {percentile(self.send_lag, 99):.2f} ms late, "
+            f"the load's timers {percentile(self.loop_lag, 99):.2f} ms late)"
+        )
 
     @property
     def cpu_per_delivery_us(self) -> float:
