@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from bench import broadcast, drain, flood, latency, loading, memory, storm, verification
+from bench import broadcast, cost, drain, flood, latency, loading, memory, replay, storm, verification
 from bench.processes import raise_file_limit
 from bench.raw_http import BrokenConnectionError
 from bench.rounds import RoundFailedError
@@ -25,6 +25,8 @@ _BENCHES = {
     "broadcast": broadcast,
     "memory": memory,
     "storm": storm,
+    "replay": replay,
+    "cost": cost,
     "flood": flood,
     "verification": verification,
     "drain": drain,

@@ -44,7 +44,7 @@ class Bare(Server):
 
     def stream_request(self, _stream: int, mailbox: int) -> bytes:
         """Build the request that opens a stream."""
-        return request("GET", f"/events/{mailbox}", self._stream_port, {"Accept": "text/event-stream"})
+        return request("GET", f"/events/{mailbox}", self.stream_port, {"Accept": "text/event-stream"})
 
     def take(self, number: int, stream: EventStream, frame: bytes) -> None:
         """Take a frame."""

@@ -109,7 +109,7 @@ class Nchan(Server):
     def stream_request(self, _stream: int, mailbox: int) -> bytes:
         """Build the request that opens a stream."""
         path = f"/events?of={self._channel(mailbox)}"
-        return request("GET", path, self._stream_port, {"Accept": "text/event-stream"})
+        return request("GET", path, self.stream_port, {"Accept": "text/event-stream"})
 
     def take(self, number: int, stream: EventStream, frame: bytes) -> None:
         """Take a frame. The first is a comment."""

@@ -42,7 +42,7 @@ class Ours(Server):
         """Build the request that opens a stream."""
         path = f"/events?topic={quote(_topic(mailbox), safe='')}&client=bench{stream}&from={start}"
         headers = {"Authorization": f"Bearer {self.token(stream, mailbox)}", "Accept": "text/event-stream"}
-        return request("GET", path, self._stream_port, headers)
+        return request("GET", path, self.stream_port, headers)
 
     def token(self, stream: int, mailbox: int) -> str:
         """Mint the token of a stream's user."""

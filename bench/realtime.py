@@ -60,7 +60,7 @@ class Realtime(Server):
         """Build the request that opens a stream, after an id of its log."""
         channel = quote(f"gmail:{address(mailbox)}", safe="")
         after = "" if last_ack is None else f"&last_ack_{channel}={last_ack}"
-        return request("GET", f"/?channel={channel}{after}", self._stream_port, {"Accept": "text/event-stream"})
+        return request("GET", f"/?channel={channel}{after}", self.stream_port, {"Accept": "text/event-stream"})
 
     def take(self, number: int, stream: EventStream, frame: bytes) -> None:
         """Take a frame."""

@@ -105,7 +105,7 @@ class Server:
 
     def __init__(self, push_port: int, stream_port: int) -> None:
         self._push_port = push_port
-        self._stream_port = stream_port
+        self.stream_port = stream_port
         self._sockets = Sockets()
         self._ledger: Ledger | None = None
 
@@ -143,7 +143,7 @@ class Server:
         def take(stream: EventStream, frame: bytes) -> None:
             self.take(number, stream, frame)
 
-        self._sockets.streams.append(await EventStream.open(self._stream_port, data, take, timeout_s=timeout_s))
+        self._sockets.streams.append(await EventStream.open(self.stream_port, data, take, timeout_s=timeout_s))
 
     def listen(self, ledger: Ledger) -> None:
         """Say where events are noted from now on."""
