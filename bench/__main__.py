@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import uvloop
 
-from bench import broadcast, cost, drain, flood, latency, loading, memory, replay, storm, verification
+from bench import broadcast, cost, drain, flood, latency, loading, memory, replay, slow, storm, verification
 from bench.processes import raise_file_limit
 from bench.raw_http import BrokenConnectionError
 from bench.rounds import RoundFailedError
@@ -27,6 +27,7 @@ _BENCHES = {
     "storm": storm,
     "replay": replay,
     "cost": cost,
+    "slow": slow,
     "flood": flood,
     "verification": verification,
     "drain": drain,

@@ -107,7 +107,7 @@ def _findings(
     how = (
         f"One topic, {streams}, {args.rate:g} pushes a second, {args.pairs} alternating pairs of ours and the bare "
         f"stream of {args.seconds} s each in turns of {TURN_S:g} s; peers by themselves in between. A latency is "
-        "that of one delivery, so it grows with a stream's place in line; the load reads all of them in one process. Bare "
+        "that of one delivery, so it grows with a stream's place in line; one process reads them all. Bare "
         "Starlette: its own StreamingResponse with a queue a stream, given the finished event by a POST to the same "
         "process. CPU: of the process that holds the streams, over all deliveries, whatever else it did included."
     )

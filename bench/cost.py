@@ -68,7 +68,7 @@ async def run(args: argparse.Namespace) -> None:
         _ours,
         *(_peer(peer) for peer in PEERS if peer.missing() is None),
     ]
-    *costs, crowd = await asyncio.gather(*(kind(args) for kind in kinds), _crowd(args))
+    crowd, costs = await asyncio.gather(_crowd(args), asyncio.gather(*(kind(args) for kind in kinds)))
     _findings(args, dict(costs), crowd, absent(), machine).publish(keep=not args.quick)
 
 
@@ -195,11 +195,11 @@ def _findings(
         f"requests in {crowd.idle_s:g} s of idleness (one in {crowd.reconcile_s:g} s); met: {yes(crowd.met)}."
     )
     how = (
-        "Requests to the gateway / commands that Redis has run. A script is one command and each call inside it is one "
-        f"more, as Upstash bills it. {args.pushes:,} pushes, first while nobody listens, then with {args.streams:,} "
-        f"streams, whose events cost what comes on top; {args.idle:g} s of idleness, as an hour. A stream-hour is its "
-        "share of that, and opening and closing as often as a stream ends in an hour (ours 798 s on average, Upstash "
-        "Realtime 298 s, Nchan never). Nchan speaks to Redis itself, in commands."
+        "Requests to the gateway / commands that Redis has run. A script is one command and each call inside it is "
+        f"one more, as Upstash bills it. {args.pushes:,} pushes, first while nobody listens, then with "
+        f"{args.streams:,} streams, whose events cost what comes on top; {args.idle:g} s of idleness, as an hour. A "
+        "stream-hour is its share of that, and opening and closing as often as a stream ends in "
+        "an hour (ours after 798 s on average, Upstash Realtime after 298 s, Nchan never). Nchan speaks to Redis itself, in commands."
     )
     commands = {name: cost.push.commands for name, cost in costs.items()}
     hours = {name: cost.stream_hour.commands for name, cost in costs.items()}

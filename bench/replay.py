@@ -1,4 +1,4 @@
-"""Replay of 10,000 events: pages of /replay, and a stream from the earliest, beside raw reads of the log and peers."""
+"""Replay of 10,000 events: pages of /replay, and a stream from the earliest, beside raw reads and peers."""
 
 from __future__ import annotations
 
