@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, print and write. Raises RoundFailedError and BrokenConnectionError."""
+    (await measure(args)).publish(keep=not args.quick)
+
+
+async def measure(args: argparse.Namespace) -> Findings:
+    """Measure. Raises RoundFailedError and BrokenConnectionError."""
     if args.quick:
         args.streams, args.seconds, args.pairs = 20, 1, 1
     machine = describe()
@@ -63,7 +68,7 @@ async def run(args: argparse.Namespace) -> None:
                         print(f"pass {number + 1}: {one.line()}", flush=True)
         finally:
             rounds.close()
-    _findings(args, measured, notes, machine).publish(keep=not args.quick)
+    return _findings(args, measured, notes, machine)
 
 
 def _findings(

@@ -61,6 +61,11 @@ class Cost:
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, print and write. Raises RoundFailedError. Only counts matter here, so all is done at the same time."""
+    (await measure(args)).publish(keep=not args.quick)
+
+
+async def measure(args: argparse.Namespace) -> Findings:
+    """Measure. Raises RoundFailedError. Only counts matter here, so all is done at the same time."""
     if args.quick:
         args.streams, args.pushes, args.idle, args.users = 20, 10, 2.0, 10
     machine = describe()
@@ -69,7 +74,7 @@ async def run(args: argparse.Namespace) -> None:
         *(_peer(peer) for peer in PEERS if peer.missing() is None),
     ]
     crowd, costs = await asyncio.gather(_crowd(args), asyncio.gather(*(kind(args) for kind in kinds)))
-    _findings(args, dict(costs), crowd, absent(), machine).publish(keep=not args.quick)
+    return _findings(args, dict(costs), crowd, absent(), machine)
 
 
 async def _ours(args: argparse.Namespace) -> tuple[str, Cost]:
@@ -199,7 +204,8 @@ def _findings(
         f"one more, as Upstash bills it. {args.pushes:,} pushes, first while nobody listens, then with "
         f"{args.streams:,} streams, whose events cost what comes on top; {args.idle:g} s of idleness, as an hour. A "
         "stream-hour is its share of that, and opening and closing as often as a stream ends in "
-        "an hour (ours after 798 s on average, Upstash Realtime after 298 s, Nchan never). Nchan speaks to Redis itself, in commands."
+        "an hour (ours after 798 s on average, Upstash Realtime after 298 s, Nchan never). Nchan speaks to Redis "
+        "itself, in commands."
     )
     commands = {name: cost.push.commands for name, cost in costs.items()}
     hours = {name: cost.stream_hour.commands for name, cost in costs.items()}

@@ -6,6 +6,7 @@ import argparse
 import time
 from collections import defaultdict
 
+from bench.findings import Findings
 from bench.floor import Floor
 from bench.latency_report import Measured, findings
 from bench.machine import describe
@@ -42,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, print and write. Raises RoundFailedError and BrokenConnectionError."""
+    (await measure(args)).publish(keep=not args.quick)
+
+
+async def measure(args: argparse.Namespace) -> Findings:
+    """Measure. Raises RoundFailedError and BrokenConnectionError."""
     if args.quick:
         args.streams, args.peer_streams, args.pairs = [1, 20], [20], 1
         args.seconds = args.peer_seconds = 1
@@ -77,7 +83,7 @@ async def run(args: argparse.Namespace) -> None:
                         print(f"pass {number + 1}, {streams:>5} streams: {seen.line()}", flush=True)
         finally:
             rounds.close()
-    findings(measured, per_push, notes, machine, _how(args)).publish(keep=not args.quick)
+    return findings(measured, per_push, notes, machine, _how(args))
 
 
 def _how(args: argparse.Namespace) -> str:

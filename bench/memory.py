@@ -44,6 +44,11 @@ _SUBJECTS: dict[str, Callable[[Processes], Awaitable[Server]]] = {
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, print and write. Raises BrokenConnectionError."""
+    (await measure(args)).publish(keep=not args.quick)
+
+
+async def measure(args: argparse.Namespace) -> Findings:
+    """Measure. Raises BrokenConnectionError."""
     if args.quick:
         args.streams, args.rounds = 50, 1
     machine, notes = describe(), absent()
@@ -60,7 +65,7 @@ async def run(args: argparse.Namespace) -> None:
                     notes.append(f"{name}, round {number + 1}: {error}.")
                     continue
             print(f"round {number + 1}: {name} {measured[name][-1][0]:.1f} KiB a stream", flush=True)
-    _findings(args, measured, notes, machine).publish(keep=not args.quick)
+    return _findings(args, measured, notes, machine)
 
 
 async def _measure(processes: Processes, subject: Server, streams: int) -> tuple[float, float, int]:

@@ -121,6 +121,11 @@ async def _fetched(pool: Pool, data: bytes) -> bytes:
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, print and write. Raises RoundFailedError."""
+    (await measure(args)).publish(keep=not args.quick)
+
+
+async def measure(args: argparse.Namespace) -> Findings:
+    """Measure. Raises RoundFailedError."""
     if args.quick:
         args.events, args.rounds = 600, 1
     machine = describe()
@@ -158,7 +163,7 @@ async def run(args: argparse.Namespace) -> None:
         for peer in peers.subjects:
             await peer.close()
         notes += [*processes.faults, *processes.guest_faults]
-    _findings(args, took, notes, machine).publish(keep=not args.quick)
+    return _findings(args, took, notes, machine)
 
 
 def _whole_log(ways: _Ways, peer: Realtime | Nchan) -> Callable[[], Awaitable[None]]:

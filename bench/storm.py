@@ -51,6 +51,11 @@ class Storm:
 
 async def run(args: argparse.Namespace) -> None:
     """Measure, print and write."""
+    (await measure(args)).publish(keep=not args.quick)
+
+
+async def measure(args: argparse.Namespace) -> Findings:
+    """Measure."""
     if args.quick:
         args.streams, args.rounds = 30, 1
     machine = describe()
@@ -71,9 +76,7 @@ async def run(args: argparse.Namespace) -> None:
         finally:
             rounds.close()
         notes = [*peers.notes, *processes.faults, *processes.guest_faults]
-    _findings(args, {subject.name: storms[subject.name] for subject in subjects}, notes, machine).publish(
-        keep=not args.quick
-    )
+    return _findings(args, {subject.name: storms[subject.name] for subject in subjects}, notes, machine)
 
 
 async def _storm(processes: Processes, rounds: Rounds, subject: Server, streams: int) -> Storm:
