@@ -116,10 +116,10 @@ def _lines(measured: Measured) -> list[Line]:
         for percent in (50, 99):
             values = {name: middle(rounds, percent) for name, rounds in subjects.items()}
             target, met = "", None
-            if percent == 50 and streams == RATIO_STREAMS:
+            if percent == 50 and streams == RATIO_STREAMS and {Ours.name, Floor.name} <= subjects.keys():
                 target, met = _against_floor(subjects)
             lines.append(Line(f"own mailboxes, {streams:,} streams: p{percent}, ms", values, 2, target, met))
-    if FEW in measured and MANY in measured:
+    if all(Ours.name in measured.get(streams, {}) for streams in (FEW, MANY)):
         growth, _ = paired(measured[MANY][Ours.name], measured[FEW][Ours.name], 99)
         grown = middle(measured[MANY][Ours.name], 99) / middle(measured[FEW][Ours.name], 99)
         floor_grown = middle(measured[MANY][Floor.name], 99) / middle(measured[FEW][Floor.name], 99)
