@@ -42,14 +42,14 @@ class _Recorder:
 
 
 class Appends:
-    """Builds the HTTP requests of appends to a stage of its own, so that no stream of the product hears them."""
+    """Builds the HTTP requests of appends to a stage: one of its own, unless streams of the product shall hear them."""
 
-    def __init__(self, stage: str, gateway_port: int, token: str) -> None:
+    def __init__(self, stage: str, gateway_port: int, token: str, *, kept: int = 1000) -> None:
         self.keys = Keys(stage)
         self._port = gateway_port
         self._headers = {"Authorization": f"Bearer {token}"}
         self._recorder = _Recorder()
-        self._log = Log(cast("Upstash", self._recorder), self.keys, _default_retention())
+        self._log = Log(cast("Upstash", self._recorder), self.keys, _retention(kept))
 
     async def settle(self, pool: Pool) -> None:
         """Append once and take the clock from the answer: the webhook function sends the last one it knows along."""
@@ -86,10 +86,11 @@ def _run(append: Any) -> None:
     raise RuntimeError("recording an append must not wait")
 
 
-def _default_retention() -> Retention:
+def _retention(kept: int) -> Retention:
     environ = {
         "UPSTASH_REDIS_REST_URL": "http://127.0.0.1",
         "UPSTASH_REDIS_REST_TOKEN": "unused",
         "TIDEMARK_PUSH_AUTH": "off",
+        "TIDEMARK_TOPIC_MAX_EVENTS": str(kept),
     }
     return Settings.of(environ, Function.WEBHOOK).retention

@@ -23,7 +23,6 @@ from shared.settings import Function, Settings
 
 MOST_FEEDS = 50
 _USERS, _STREAMS_EACH = 1000, 3
-_QUIET_S = 3.0
 _HOUR_S = 3600.0
 #: Realtime's own default, less the 2 s that it keeps in hand.
 _REALTIME_LIFE_S = 298.0
@@ -43,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pushes", type=int, default=500, metavar="N", help="pushes that are counted (default 500)")
     parser.add_argument("--idle", type=float, default=65.0, metavar="S", help="seconds of idleness (default 65)")
     parser.add_argument("--users", type=int, default=_USERS, metavar="N", help="users with three streams each")
+    parser.add_argument("--settle", type=float, default=3.0, metavar="S", help="seconds until one counts (default 3)")
     parser.add_argument("--quick", action="store_true", help="few and short: to see that it works; writes no results")
 
 
@@ -67,7 +67,7 @@ async def run(args: argparse.Namespace) -> None:
 async def measure(args: argparse.Namespace) -> Findings:
     """Measure. Raises RoundFailedError. Only counts matter here, so all is done at the same time."""
     if args.quick:
-        args.streams, args.pushes, args.idle, args.users = 20, 10, 2.0, 10
+        args.streams, args.pushes, args.idle, args.users, args.settle = 20, 10, 1.0, 10, 0.3
     machine = describe()
     kinds: list[Callable[[argparse.Namespace], Awaitable[tuple[str, Cost]]]] = [
         _ours,
@@ -103,10 +103,10 @@ async def _cost(args: argparse.Namespace, processes: Processes, subject: Server,
     push = (await counted(processes) - begun).per(args.pushes)
     await subject.close()
 
-    await asyncio.sleep(_QUIET_S)
+    await asyncio.sleep(args.settle)
     begun = await counted(processes)
     await subject.open(audience)
-    await asyncio.sleep(_QUIET_S)
+    await asyncio.sleep(args.settle)
     opened = await counted(processes) - begun
     feeds = (await processes.gateway_stats())["connections"]["open_subscriptions"]
 
@@ -123,7 +123,7 @@ async def _cost(args: argparse.Namespace, processes: Processes, subject: Server,
     if subject.ended():
         raise RoundFailedError(f"{subject.name}: {subject.ended()[0]}")
     await subject.close()
-    await asyncio.sleep(_QUIET_S)
+    await asyncio.sleep(args.settle)
     opening = (opened + (await counted(processes) - begun)).per(args.streams)
     stream_hour = idle_hour.per(args.streams) + opening.times(_HOUR_S / life_s)
     return Cost(push, delivery, opening, idle_hour, stream_hour, feeds)
@@ -163,13 +163,13 @@ async def _crowd(args: argparse.Namespace) -> Crowd:
         per_push = (await counted(processes) - begun).requests / args.pushes
         await subject.close()
         await subject.open(Audience(_STREAMS_EACH * args.users, args.users))
-        await asyncio.sleep(_QUIET_S)
+        await asyncio.sleep(args.settle)
         begun = await counted(processes)
         await asyncio.sleep(args.idle)
         idle = (await counted(processes) - begun).requests
         begun = await counted(processes)
         await _push(subject, args)
-        await asyncio.sleep(_QUIET_S)
+        await asyncio.sleep(args.settle)
         requests = (await counted(processes) - begun).requests
         feeds = (await processes.gateway_stats())["connections"]["open_subscriptions"]
         ended = subject.ended()

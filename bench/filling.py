@@ -18,12 +18,12 @@ _BATCH = 10
 _PATIENCE_S = 120.0
 
 
-async def append(processes: Processes, mailbox: int, count: int, *, over_s: float = 0.0) -> None:
+async def append(processes: Processes, mailbox: int, count: int, *, over_s: float = 0.0, kept: int = 1000) -> None:
     """Append to a mailbox of ours with the webhook's own script, straight at Redis: nothing else is kept busy.
 
-    Takes ``over_s`` seconds at least. Raises RoundFailedError.
+    Takes ``over_s`` seconds at least; the log keeps so many events. Raises RoundFailedError.
     """
-    appends = Appends(STAGE, processes.ports.gateway, processes.gateway_token)
+    appends = Appends(STAGE, processes.ports.gateway, processes.gateway_token, kept=kept)
     redis = RespClient(f"redis://127.0.0.1:{processes.ports.redis}")
     first_id, began = time.time_ns(), time.perf_counter()
     try:

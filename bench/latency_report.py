@@ -101,7 +101,7 @@ def findings(
     panel = Panel(
         "Push to client, a mailbox a stream: p50, and p99 (line), ms",
         {
-            f"{streams:,} streams": {
+            f"{streams:,} {_noun(streams)}": {
                 name: [middle(rounds, 50), middle(rounds, 99)] for name, rounds in subjects.items()
             }
             for streams, subjects in sorted(measured.items())
@@ -118,7 +118,7 @@ def _lines(measured: Measured) -> list[Line]:
             target, met = "", None
             if percent == 50 and streams == RATIO_STREAMS and {Ours.name, Floor.name} <= subjects.keys():
                 target, met = _against_floor(subjects)
-            lines.append(Line(f"own mailboxes, {streams:,} streams: p{percent}, ms", values, 2, target, met))
+            lines.append(Line(f"own mailboxes, {streams:,} {_noun(streams)}: p{percent}, ms", values, 2, target, met))
     if all(Ours.name in measured.get(streams, {}) for streams in (FEW, MANY)):
         growth, _ = paired(measured[MANY][Ours.name], measured[FEW][Ours.name], 99)
         grown = middle(measured[MANY][Ours.name], 99) / middle(measured[FEW][Ours.name], 99)
@@ -178,6 +178,10 @@ def _beside(streams: int, subjects: Mapping[str, list[Round]], per_push: float) 
         *(f"{median(seen.cpu_s[name] / seen.pushes * 1e3 for seen in ours):.2f}" for name in _PROCESSES),
         f"{median(percentile(seen.loop_lag, 99) for seen in ours):.1f}",
     ]
+
+
+def _noun(streams: int) -> str:
+    return "stream" if streams == 1 else "streams"
 
 
 def _p50(of: Any) -> float:

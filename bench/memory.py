@@ -20,7 +20,6 @@ from bench.subject import Audience, Server, all_of
 
 MOST_KIB = 40.0
 _WARM_UP = 50
-_SETTLE_S = 2.0
 _HEAD = ("subject", "KiB a stream (PSS)", "process before, MiB", "upstream connections")
 
 
@@ -28,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("--streams", type=int, default=1000, metavar="N", help="idle streams (default 1000)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="fresh processes of each (default 3)")
+    parser.add_argument("--settle", type=float, default=2.0, metavar="S", help="seconds until one looks (default 2)")
     parser.add_argument("--quick", action="store_true", help="few and short: to see that it works; writes no results")
 
 
@@ -50,7 +50,7 @@ async def run(args: argparse.Namespace) -> None:
 async def measure(args: argparse.Namespace) -> Findings:
     """Measure. Raises BrokenConnectionError."""
     if args.quick:
-        args.streams, args.rounds = 50, 1
+        args.streams, args.rounds, args.settle = 50, 1, 0.2
     machine, notes = describe(), absent()
     measured: defaultdict[str, list[tuple[float, float, int]]] = defaultdict(list)
     for number in range(args.rounds):
@@ -58,7 +58,7 @@ async def measure(args: argparse.Namespace) -> Findings:
             async with Processes.running() as processes:
                 subject = await start(processes)
                 try:
-                    measured[name].append(await _measure(processes, subject, args.streams))
+                    measured[name].append(await _measure(processes, subject, args))
                 except BrokenConnectionError as error:
                     if subject.strict:
                         raise
@@ -68,16 +68,17 @@ async def measure(args: argparse.Namespace) -> Findings:
     return _findings(args, measured, notes, machine)
 
 
-async def _measure(processes: Processes, subject: Server, streams: int) -> tuple[float, float, int]:
+async def _measure(processes: Processes, subject: Server, args: argparse.Namespace) -> tuple[float, float, int]:
     """Return KiB a stream, MiB before, and how many connections to the gateway's feeds there are."""
     assert subject.server is not None
+    streams: int = args.streams
     # What the first streams bring with them (code that is loaded, caches) is no stream's.
     await subject.open(Audience.each_its_own(min(_WARM_UP, streams)))
-    await asyncio.sleep(_SETTLE_S)
+    await asyncio.sleep(args.settle)
     before = processes.pss_kib(subject.server)
     fresh = Audience.each_its_own(_WARM_UP + streams)
     await all_of([subject.join(number, fresh) for number in range(_WARM_UP, _WARM_UP + streams)])
-    await asyncio.sleep(_SETTLE_S)
+    await asyncio.sleep(args.settle)
     grown = processes.pss_kib(subject.server) - before
     feeds = (await processes.gateway_stats())["connections"]["open_subscriptions"]
     if subject.ended():

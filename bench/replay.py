@@ -127,7 +127,7 @@ async def run(args: argparse.Namespace) -> None:
 async def measure(args: argparse.Namespace) -> Findings:
     """Measure. Raises RoundFailedError."""
     if args.quick:
-        args.events, args.rounds = 600, 1
+        args.events, args.rounds = 1200, 1
     machine = describe()
     took: defaultdict[str, list[float]] = defaultdict(list)
     async with Processes.running({"TIDEMARK_TOPIC_MAX_EVENTS": str(2 * args.events)}) as processes:
@@ -142,7 +142,7 @@ async def measure(args: argparse.Namespace) -> Findings:
             _PAGES: ways.pages,
             _STREAM: lambda: ways.stream(ours_port, ours.stream_request(0, _MAILBOX, "earliest"), b'"specversion"'),
         }
-        await append(processes, _MAILBOX, args.events)
+        await append(processes, _MAILBOX, args.events, kept=2 * args.events)
         for peer in peers.subjects:
             await peer.open_pushes()
             await push(peer, _MAILBOX, args.events)
