@@ -42,7 +42,7 @@ class _Recorder:
 
 
 class Appends:
-    """Builds the HTTP requests of appends to a stage: one of its own, unless streams of the product shall hear them."""
+    """Builds the HTTP requests of appends to a stage: the product hears of them only if it is its own."""
 
     def __init__(self, stage: str, gateway_port: int, token: str, *, kept: int = 1000) -> None:
         self.keys = Keys(stage)

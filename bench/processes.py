@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGE = "bench"
 KEY_ID = "bench"
 _FILES = 16_384
-# As functions/stream/run.sh has it; but connections may rest while the floor is measured.
+# As functions/stream/run.sh has it; but connections may rest while something else is measured.
 UVICORN = (
     *("-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"),
-    *("--timeout-keep-alive", "75"),
+    *("--timeout-keep-alive", "600"),
 )
 
 

@@ -32,7 +32,7 @@ async def run(args: argparse.Namespace) -> None:
 
 def summarize(parts: Sequence[Findings], directory: Path, *, keep: bool) -> None:
     """Print the table, and write ``report.md``, ``.json``, ``.svg`` and ``.png`` if it is to be kept."""
-    text = _markdown(parts)
+    text = markdown(parts)
     print(f"\n{text}", flush=True)
     if not keep:
         with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as unkept:
@@ -64,7 +64,8 @@ def draw(parts: Sequence[Findings], file: Path) -> bool:
     return png(file, height)
 
 
-def _markdown(parts: Sequence[Findings]) -> str:
+def markdown(parts: Sequence[Findings]) -> str:
+    """Write the table, and what is to be said of it."""
     rows = [_cells(line) for part in parts for line in part.lines]
     missing = [name for name in PARTS if name not in {part.name for part in parts}]
     notes = [f"{part.title}: {note}" for part in parts for note in part.notes]

@@ -46,7 +46,7 @@ async function events(request, response) {
   response.end();
 }
 
-createServer((request, response) => {
+const server = createServer((request, response) => {
   const answered =
     request.method === "POST"
       ? push(request, response)
@@ -57,4 +57,7 @@ createServer((request, response) => {
     console.error(error);
     response.destroy();
   });
-}).listen({ port, host: "127.0.0.1", backlog: 2048 });
+});
+// Connections may rest while something else is measured.
+server.keepAliveTimeout = 600_000;
+server.listen({ port, host: "127.0.0.1", backlog: 2048 });
