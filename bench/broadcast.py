@@ -16,7 +16,7 @@ from bench.peers import start_peers
 from bench.processes import Processes
 from bench.raw_http import BrokenConnectionError
 from bench.report import percentiles, spread, table, yes
-from bench.rounds import TURN_S, Plan, Round, Rounds
+from bench.rounds import QUICK_TURN_S, TURN_S, Plan, Round, Rounds
 from bench.subject import Audience, Subject
 
 MOST_CPU_RATIO = 1.5
@@ -40,8 +40,8 @@ async def run(args: argparse.Namespace) -> None:
 async def measure(args: argparse.Namespace) -> Findings:
     """Measure. Raises RoundFailedError and BrokenConnectionError."""
     if args.quick:
-        args.streams, args.seconds, args.pairs = 20, 1, 1
-    machine = describe()
+        args.streams, args.seconds, args.pairs, args.rate = 20, 1, 1, 20.0
+    machine, turn_s = describe(), QUICK_TURN_S if args.quick else TURN_S
     measured: defaultdict[str, list[Round]] = defaultdict(list)
     async with Processes.running() as processes:
         pair: list[Subject] = [await Bare.start(processes), Ours(processes)]
@@ -54,7 +54,9 @@ async def measure(args: argparse.Namespace) -> Findings:
             turns += [[peer] for peer in peers.subjects]
             for number in range(args.pairs):
                 # Evenly spaced: pushes that come while another is handed out measure the load alone.
-                plan = Plan(Audience.one_for_all(args.streams), args.rate, args.seconds, number, grid=True)
+                plan = Plan(
+                    Audience.one_for_all(args.streams), args.rate, args.seconds, number, grid=True, turn_s=turn_s
+                )
                 for subjects in turns:
                     try:
                         seen = await rounds.pair(subjects, plan)

@@ -23,13 +23,16 @@ _MODULES: dict[str, ModuleType] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
+    parser.add_argument(
+        "--parts", nargs="+", choices=_MODULES, default=[*_MODULES], help="these alone, in this order"
+    )
     parser.add_argument("--quick", action="store_true", help="few and short: to see that it works; writes no results")
 
 
 async def run(args: argparse.Namespace) -> None:
     """Measure all and write it. Raises what the parts raise."""
     found = []
-    for name in summary.PARTS:
+    for name in args.parts:
         began = time.monotonic()
         print(f"\n== {name}", flush=True)
         found.append(await _MODULES[name].measure(_defaults(_MODULES[name].add_arguments, quick=args.quick)))

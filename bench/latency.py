@@ -14,7 +14,7 @@ from bench.ours import Ours
 from bench.peers import start_peers
 from bench.processes import Processes
 from bench.raw_http import BrokenConnectionError
-from bench.rounds import TURN_S, Plan, Rounds
+from bench.rounds import QUICK_TURN_S, TURN_S, Plan, Rounds
 from bench.subject import Audience
 
 _CALIBRATION_PUSHES = 100
@@ -49,9 +49,9 @@ async def run(args: argparse.Namespace) -> None:
 async def measure(args: argparse.Namespace) -> Findings:
     """Measure. Raises RoundFailedError and BrokenConnectionError."""
     if args.quick:
-        args.streams, args.peer_streams, args.pairs = [1, 20], [20], 1
+        args.streams, args.peer_streams, args.pairs = [20], [20], 1
         args.seconds = args.peer_seconds = 1
-    machine = describe()
+    machine, turn_s = describe(), QUICK_TURN_S if args.quick else TURN_S
     measured: Measured = defaultdict(lambda: defaultdict(list))
     async with Processes.running() as processes:
         floor, ours = Floor(processes), Ours(processes)
@@ -65,14 +65,13 @@ async def measure(args: argparse.Namespace) -> Findings:
             for number in range(args.pairs):
                 for streams in args.streams:
                     audience = Audience.each_its_own(streams)
-                    plan = Plan(audience, args.rate, args.seconds, args.seed + number, args.grid)
+                    plan = Plan(audience, args.rate, args.seconds, args.seed + number, args.grid, turn_s)
                     for seen in await rounds.pair([floor, ours], plan):
                         measured[streams][seen.subject].append(seen)
                         print(f"pass {number + 1}, {streams:>5} streams: {seen.line()}", flush=True)
                 for streams in args.peer_streams:
-                    plan = Plan(
-                        Audience.each_its_own(streams), args.rate, args.peer_seconds, args.seed + number, args.grid
-                    )
+                    audience = Audience.each_its_own(streams)
+                    plan = Plan(audience, args.rate, args.peer_seconds, args.seed + number, args.grid, turn_s)
                     for peer in peers.subjects:
                         try:
                             (seen,) = await rounds.pair([peer], plan)

@@ -23,6 +23,8 @@ from bench.subject import Audience, Subject
 
 #: Both subjects take turns of this length, so that whatever else the machine does meets them alike.
 TURN_S = 1.0
+#: Turns that are only to show that all works.
+QUICK_TURN_S = 0.3
 #: How long the last events may take before they count as lost; then how long doubles are waited for.
 PATIENCE_S = 5.0
 _AFTERMATH_S = 0.05
@@ -39,7 +41,7 @@ class RoundFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a pair of rounds goes: for each ``turns`` turns of `TURN_S`, ``rate`` pushes a second on average.
+    """How a pair of rounds goes: for each ``turns`` turns of ``turn_s``, ``rate`` pushes a second on average.
 
     Arrivals are those of a Poisson process, or with ``grid`` evenly spaced with a jitter of half a step. Push
     times and mailboxes follow from ``seed`` and the number of the turn, and are the same for all subjects.
@@ -50,15 +52,16 @@ class Plan:
     turns: int
     seed: int
     grid: bool = False
+    turn_s: float = TURN_S
 
     def schedule(self, turn: int) -> tuple[list[float], list[int]]:
         """Return when each push of a turn is due, in seconds from its beginning, and for which mailbox it is."""
         dice = random.Random(f"{self.seed} {turn}")
         if self.grid:
-            count = int(TURN_S * self.rate)
+            count = int(self.turn_s * self.rate)
             due = [(number + 0.5 * dice.random()) / self.rate for number in range(count)]
         else:
-            due = list(itertools.takewhile(lambda at: at < TURN_S, _poisson(self.rate, dice)))
+            due = list(itertools.takewhile(lambda at: at < self.turn_s, _poisson(self.rate, dice)))
         return due, [dice.randrange(self.audience.mailboxes) for _ in due]
 
 
@@ -173,7 +176,7 @@ class Rounds:
         audience = plan.audience
         ledger = Ledger(time.time_ns(), mailboxes, follows=audience.mailbox, followers=audience.followers)
         data = [subject.request(mailbox, ledger.first_id + n) for n, mailbox in enumerate(mailboxes)]
-        most_probes = int(_PROBES_PER_S * (TURN_S + PATIENCE_S)) + 1
+        most_probes = int(_PROBES_PER_S * (plan.turn_s + PATIENCE_S)) + 1
         probes = [self._appends.request(0, ledger.first_id + n) for n in range(most_probes)]
         subject.listen(ledger)
         await asyncio.sleep(_AFTERMATH_S)

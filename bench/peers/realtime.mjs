@@ -60,4 +60,5 @@ const server = createServer((request, response) => {
 });
 // Connections may rest while something else is measured.
 server.keepAliveTimeout = 600_000;
+server.headersTimeout = server.requestTimeout = 0;
 server.listen({ port, host: "127.0.0.1", backlog: 2048 });
