@@ -1,7 +1,7 @@
 # make demo    the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
 # make test    every test
 # make check   lint, types, import rules, unit tests, audit of the dependencies: under a minute
-# make bench   push-to-client latency; ARGS="flood", "verification", "drain" or "loading" for the others; see bench/
+# make bench   push-to-client latency; ARGS=all for the whole report (25 minutes), ARGS=--help for each part
 # make chaos   break everything by seeded schedules and judge what came of it; ARGS="--seeds 1-100 --jobs 2"
 # make lock    pin the requirements again, after a change of pyproject.toml
 
@@ -30,7 +30,7 @@ check: $(VENV)/.dev
 	$(WITHIN_5_MIN) $(BIN)/pytest tests/unit
 	$(WITHIN_5_MIN) $(BIN)/python -m tests.support.audit
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(VENV)/.node
 	$(BIN)/python -m bench $(ARGS)
 
 chaos: $(VENV)/.local
@@ -69,7 +69,8 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.local
 
-# The JavaScript client that the gateway is held to. Without node its tests are skipped, and say so.
+# The JavaScript client that the gateway is held to, and what is measured beside us. Without node these tests are
+# skipped and that peer is left out, and both say so.
 $(VENV)/.node: package-lock.json | $(BIN)/python
 	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; fi
 	@touch $@

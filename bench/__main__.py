@@ -1,4 +1,4 @@
-"""Measurements: ``python -m bench [latency|flood|verification|drain|loading]``, the first unless told otherwise.
+"""Measurements: ``python -m bench [WHAT]``, latency unless told otherwise; ``all`` for the whole report.
 
 Exit code 1 when something was lost, doubled or answered as it should not be. A missed target is shown, not punished:
 it depends on the machine and on who else uses it.
@@ -14,7 +14,21 @@ from collections.abc import Sequence
 
 import uvloop
 
-from bench import drain, flood, latency, loading, verification
+from bench import (
+    broadcast,
+    cost,
+    drain,
+    everything,
+    flood,
+    latency,
+    loading,
+    memory,
+    replay,
+    slow,
+    storm,
+    summary,
+    verification,
+)
 from bench.processes import raise_file_limit
 from bench.raw_http import BrokenConnectionError
 from bench.rounds import RoundFailedError
@@ -22,6 +36,14 @@ from infra.local.children import ChildError
 
 _BENCHES = {
     "latency": latency,
+    "broadcast": broadcast,
+    "memory": memory,
+    "storm": storm,
+    "replay": replay,
+    "cost": cost,
+    "slow": slow,
+    "all": everything,
+    "report": summary,
     "flood": flood,
     "verification": verification,
     "drain": drain,

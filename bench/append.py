@@ -42,14 +42,14 @@ class _Recorder:
 
 
 class Appends:
-    """Builds the HTTP requests of appends to a stage of its own, so that no stream of the product hears them."""
+    """Builds the HTTP requests of appends to a stage: the product hears of them only if it is its own."""
 
-    def __init__(self, stage: str, gateway_port: int, token: str) -> None:
+    def __init__(self, stage: str, gateway_port: int, token: str, *, kept: int = 1000) -> None:
         self.keys = Keys(stage)
         self._port = gateway_port
         self._headers = {"Authorization": f"Bearer {token}"}
         self._recorder = _Recorder()
-        self._log = Log(cast("Upstash", self._recorder), self.keys, _default_retention())
+        self._log = Log(cast("Upstash", self._recorder), self.keys, _retention(kept))
 
     async def settle(self, pool: Pool) -> None:
         """Append once and take the clock from the answer: the webhook function sends the last one it knows along."""
@@ -59,9 +59,14 @@ class Appends:
         self._recorder.clock = clock
         self._log.saw(Position.parse(clock))
 
-    def request(self, stream: int, message_id: int) -> bytes:
+    def request(self, mailbox: int, message_id: int) -> bytes:
         """Build the request that appends one message."""
-        note = parse_push(push_json(stream, message_id), {}, received_at=datetime.now(UTC))
+        body = json.dumps(self.command(mailbox, message_id), separators=(",", ":"), ensure_ascii=False)
+        return request("POST", "/", self._port, self._headers, body.encode())
+
+    def command(self, mailbox: int, message_id: int) -> list[str | int]:
+        """Build the command that appends one message."""
+        note = parse_push(push_json(mailbox, message_id), {}, received_at=datetime.now(UTC))
         append = self._log.append(
             topic=note.topic,
             envelope=envelope_of(note),
@@ -69,8 +74,7 @@ class Appends:
             message_id=note.message_id,
         )
         _run(append)
-        body = json.dumps(self._recorder.command, separators=(",", ":"), ensure_ascii=False)
-        return request("POST", "/", self._port, self._headers, body.encode())
+        return self._recorder.command
 
 
 def _run(append: Any) -> None:
@@ -82,10 +86,11 @@ def _run(append: Any) -> None:
     raise RuntimeError("recording an append must not wait")
 
 
-def _default_retention() -> Retention:
+def _retention(kept: int) -> Retention:
     environ = {
         "UPSTASH_REDIS_REST_URL": "http://127.0.0.1",
         "UPSTASH_REDIS_REST_TOKEN": "unused",
         "TIDEMARK_PUSH_AUTH": "off",
+        "TIDEMARK_TOPIC_MAX_EVENTS": str(kept),
     }
     return Settings.of(environ, Function.WEBHOOK).retention

@@ -7,26 +7,29 @@ takes one. It parses no push, checks nothing, and serves no client.
 
 from __future__ import annotations
 
+from typing import ClassVar
 from urllib.parse import quote
 
 from bench.append import Appends, mailbox
 from bench.ledger import Ledger
 from bench.processes import Processes
 from bench.raw_http import Done, EventStream, request
-from bench.subject import PUSH_CONNECTIONS, Sockets, all_of
+from bench.subject import PUSH_CONNECTIONS, Audience, Sockets, all_of
 from shared.live import MAX_CHANNEL_FEEDS
 from shared.topic import gmail_topic
 
 
-def uses_pattern(streams: int) -> bool:
+def uses_pattern(mailboxes: int) -> bool:
     """Whether the product carries so many mailboxes on one pattern feed."""
-    return streams > MAX_CHANNEL_FEEDS
+    return mailboxes > MAX_CHANNEL_FEEDS
 
 
 class Floor:
     """Raw EVAL and SUBSCRIBE against the gateway."""
 
-    name = "floor"
+    name: ClassVar[str] = "floor"
+    server: ClassVar[str | None] = None
+    strict: ClassVar[bool] = True
 
     def __init__(self, processes: Processes) -> None:
         self._port = processes.ports.gateway
@@ -35,15 +38,15 @@ class Floor:
         self._sockets = Sockets()
         self._ledger: Ledger | None = None
 
-    async def open(self, streams: int) -> None:
-        """Open the connections and the feeds."""
+    async def open(self, audience: Audience) -> None:
+        """Open the connections and the feeds: each mailbox has one follower here."""
         self._sockets = Sockets()
         self._ledger = None
         await self._sockets.pool.open(self._port, PUSH_CONNECTIONS)
-        if uses_pattern(streams):
+        if uses_pattern(audience.mailboxes):
             paths = [f"/psubscribe/{quote(f'{self._appends.keys.live_prefix}*', safe='')}"]
         else:
-            topics = [gmail_topic(mailbox(number)) for number in range(streams)]
+            topics = [gmail_topic(mailbox(number)) for number in range(audience.mailboxes)]
             paths = [f"/subscribe/{quote(self._appends.keys.live(topic), safe='')}" for topic in topics]
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "text/event-stream"}
         self._sockets.streams = await all_of(
@@ -55,9 +58,9 @@ class Floor:
         """Say where events are noted from now on."""
         self._ledger = ledger
 
-    def request(self, stream: int, message_id: int) -> bytes:
+    def request(self, mailbox: int, message_id: int) -> bytes:
         """Build one append."""
-        return self._appends.request(stream, message_id)
+        return self._appends.request(mailbox, message_id)
 
     def send(self, data: bytes, done: Done) -> None:
         """Send one append."""

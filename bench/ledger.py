@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable, Sequence
 
 _MESSAGE_ID = re.compile(rb'"id":"([0-9]+)"')
 
@@ -12,18 +13,28 @@ _MESSAGE_ID = re.compile(rb'"id":"([0-9]+)"')
 class Ledger:
     """Pushes of a turn by their number. Message ids are ``first_id + number``; times are `time.perf_counter_ns`."""
 
-    def __init__(self, first_id: int, streams: list[int]) -> None:
-        """``streams`` says which stream each push is meant for."""
-        count = len(streams)
+    def __init__(
+        self,
+        first_id: int,
+        mailboxes: Sequence[int],
+        *,
+        follows: Callable[[int], int] = lambda stream: stream,
+        followers: Callable[[int], int] = lambda _mailbox: 1,
+    ) -> None:
+        """``mailboxes`` says whom each push is for, ``follows`` which mailbox a stream follows."""
+        count = len(mailboxes)
         self.first_id = first_id
-        self.streams = streams
+        self.mailboxes = mailboxes
         self.sent = [0] * count
         self.answered = [0] * count
-        self.arrived = [0] * count
+        self.arrived: list[list[int]] = [[] for _ in range(count)]
         self.doubled = 0
         self.faults: list[str] = []
         self.complete = asyncio.Event()
-        self._awaited = 2 * count
+        self._follows = follows
+        self._deliveries = sum(map(followers, mailboxes))
+        self._had: set[tuple[int, int | None]] = set()
+        self._awaited = count + self._deliveries
 
     def answer(self, number: int, fault: str | None) -> None:
         """Note that a push was answered, with what was wrong about it."""
@@ -39,12 +50,13 @@ class Ledger:
         number = int(found[1]) - self.first_id if found else -1
         if not 0 <= number < len(self.sent):
             self.fault(f"an event that was not sent in this turn: {frame[:120]!r}")
-        elif stream is not None and self.streams[number] != stream:
-            self.fault(f"an event of mailbox {self.streams[number]} came to stream {stream}")
-        elif self.arrived[number]:
+        elif stream is not None and self.mailboxes[number] != self._follows(stream):
+            self.fault(f"an event of mailbox {self.mailboxes[number]} came to stream {stream}")
+        elif (number, stream) in self._had:
             self.doubled += 1
         else:
-            self.arrived[number] = now
+            self._had.add((number, stream))
+            self.arrived[number].append(now)
             self._one_less()
 
     def fault(self, what: str) -> None:
@@ -53,8 +65,8 @@ class Ledger:
 
     @property
     def lost(self) -> int:
-        """How many events never came."""
-        return self.arrived.count(0)
+        """How many deliveries never came."""
+        return self._deliveries - len(self._had)
 
     @property
     def unanswered(self) -> int:
@@ -63,7 +75,7 @@ class Ledger:
 
     def latencies_ms(self) -> list[float]:
         """Return push to client, ms, of everything that came."""
-        return [(arrived - sent) / 1e6 for sent, arrived in zip(self.sent, self.arrived, strict=True) if arrived]
+        return [(at - sent) / 1e6 for sent, arrived in zip(self.sent, self.arrived, strict=True) for at in arrived]
 
     def answers_ms(self) -> list[float]:
         """Return push to its answer, ms, of everything that was answered."""

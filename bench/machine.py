@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.peers import versions
 from infra.local.redis_server import find_binary
 
 _LIBRARIES = ("httpx", "httptools", "starlette", "upstash-redis", "uvicorn", "uvloop")
@@ -25,6 +26,7 @@ def describe() -> dict[str, str]:
         "python": platform.python_version(),
         "redis": _redis_version(),
         "libraries": ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
+        **versions(),
         "load average before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
 

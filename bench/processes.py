@@ -12,7 +12,11 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
+
+from bench.process_tree import cpu_s, pss_kib
 from infra.local.children import Child, Children, ChildSpec
 from infra.local.queues import QUEUES, queue_access, queue_settings
 from infra.local.redis_server import server_argv, wait_ready
@@ -21,12 +25,11 @@ from infra.local.stack import answers, free_port
 ROOT = Path(__file__).resolve().parents[1]
 STAGE = "bench"
 KEY_ID = "bench"
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _FILES = 16_384
-# As functions/stream/run.sh has it; but connections may rest while the floor is measured.
-_UVICORN = (
+# As functions/stream/run.sh has it; but connections may rest while something else is measured.
+UVICORN = (
     *("-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"),
-    *("--timeout-keep-alive", "75"),
+    *("--timeout-keep-alive", "600"),
 )
 
 
@@ -47,6 +50,7 @@ class Ports:
     webhook: int
     stream: int
     queues: int
+    replay: int
 
 
 class Processes:
@@ -57,11 +61,12 @@ class Processes:
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, str], *, queues: bool = False) -> None:
-        self.ports = Ports(*(free_port() for _ in range(5)))
+        self.ports = Ports(*(free_port() for _ in range(6)))
         self.gateway_token = secrets.token_urlsafe(24)
         self.token_key = secrets.token_urlsafe(32)
+        self.directory = directory
         self.faults: list[str] = []
-        self._directory = directory
+        self.guest_faults: list[str] = []
         self._settings = settings
         self._queues = queues
         self._children = Children()
@@ -84,11 +89,11 @@ class Processes:
     async def start(self) -> None:
         """Start all of them; returns when they serve. Raises ChildError."""
         ports, python = self.ports, sys.executable
-        redis_dir = self._directory / "redis"
+        redis_dir = self.directory / "redis"
         redis_dir.mkdir()
         redis_url = f"redis://127.0.0.1:{ports.redis}"
-        await self._start("redis", server_argv(ports.redis, redis_dir), {}, lambda: wait_ready(ports.redis, 15))
-        await self._start(
+        await self.start_child("redis", server_argv(ports.redis, redis_dir), {}, lambda: wait_ready(ports.redis, 15))
+        await self.start_child(
             "gateway",
             [python, "-m", "infra.local.gateway", "--port", str(ports.gateway), "--redis-url", redis_url],
             {"TIDEMARK_GATEWAY_TOKEN": self.gateway_token},
@@ -100,13 +105,13 @@ class Processes:
         if self._queues:
             await self._start_queues()
         product = self.product
-        await self._start(
+        await self.start_child(
             "webhook",
-            [python, *_UVICORN, "bench.webhook_server:app", "--port", str(ports.webhook)],
+            [python, *UVICORN, "bench.webhook_server:app", "--port", str(ports.webhook)],
             product,
             lambda: answers(f"http://127.0.0.1:{ports.webhook}/healthz"),
         )
-        await self._start(
+        await self.start_child(
             "stream",
             ["sh", str(ROOT / "functions" / "stream" / "run.sh")],
             {**product, "PORT": str(ports.stream), "TIDEMARK_HOST": "127.0.0.1"},
@@ -131,42 +136,16 @@ class Processes:
             **self._settings,
         }
 
-    async def start_deliver(self) -> None:
-        """Start the deliver function; returns at once. Raises ChildError."""
-
-        async def ready() -> None:
-            """Return: it serves nobody."""
-
-        await self._start("deliver", [sys.executable, "-m", "infra.local.event_source"], self.product, ready)
-
-    async def stop(self) -> None:
-        """End all of them."""
-        await self._children.stop()
-
-    def cpu_s(self) -> dict[str, float]:
-        """Return the CPU seconds that each process has used, this one (the load) included."""
-        pids = {**self._children.pids, "load": os.getpid()}
-        return {name: _cpu_s(pid) for name, pid in pids.items()}
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """Process ids by name."""
-        return self._children.pids
-
-    async def _start_queues(self) -> None:
-        data = str(self._directory / "queues.sqlite")
-        named = [argument for name in QUEUES for argument in ("--queue", name)]
-        port = self.ports.queues
-        await self._start(
-            "queues",
-            [sys.executable, "-m", "infra.local.queue_server", "--port", str(port), "--data", data, *named],
-            queue_access(self.gateway_token),
-            lambda: answers(f"http://127.0.0.1:{port}/healthz"),
-        )
-
-    async def _start(
-        self, name: str, argv: list[str], env: Mapping[str, str], ready: Callable[[], Awaitable[None]]
+    async def start_child(
+        self,
+        name: str,
+        argv: list[str],
+        env: Mapping[str, str],
+        ready: Callable[[], Awaitable[None]],
+        *,
+        guest: bool = False,
     ) -> None:
+        """Start one more process; returns when it is ready. A guest's death is no fault. Raises ChildError."""
         # What the caller's shell says of Tidemark is not what is measured. run.sh calls python3.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("TIDEMARK_", "UPSTASH_", "SENTRY_"))}
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
@@ -175,12 +154,59 @@ class Processes:
             argv=argv,
             env={**inherited, "PATH": path, "PYTHONPATH": str(ROOT), **env},
             ready=ready,
-            log=self._directory / f"{name}.log",
+            log=self.directory / f"{name}.log",
         )
-        await self._children.start(Child(spec, self.faults.append))
+        await self._children.start(Child(spec, (self.guest_faults if guest else self.faults).append))
 
+    async def start_replay(self) -> None:
+        """Start the replay function. Raises ChildError."""
+        argv = [sys.executable, *UVICORN, "bench.replay_server:app", "--port", str(self.ports.replay)]
+        await self.start_child(
+            "replay", argv, self.product, lambda: answers(f"http://127.0.0.1:{self.ports.replay}/healthz")
+        )
 
-def _cpu_s(pid: int) -> float:
-    """Return user and system time of a process (proc(5), fields 14 and 15 of stat)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+    async def start_deliver(self) -> None:
+        """Start the deliver function; returns at once. Raises ChildError."""
+
+        async def ready() -> None:
+            """Return: it serves nobody."""
+
+        await self.start_child("deliver", [sys.executable, "-m", "infra.local.event_source"], self.product, ready)
+
+    async def stop(self) -> None:
+        """End all of them."""
+        await self._children.stop()
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the CPU seconds that each process has used, this one (the load) included."""
+        return {**{name: cpu_s(pid) for name, pid in self.pids.items()}, "load": cpu_s(os.getpid(), alone=True)}
+
+    def pss_kib(self, name: str) -> int:
+        """Return the memory of a process."""
+        return pss_kib(self.pids[name])
+
+    async def gateway_stats(self) -> dict[str, Any]:
+        """Return what the gateway has counted. Asking counts as nothing."""
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            answer = await client.get(
+                f"http://127.0.0.1:{self.ports.gateway}/_gateway/stats",
+                headers={"Authorization": f"Bearer {self.gateway_token}"},
+            )
+            counted: dict[str, Any] = answer.raise_for_status().json()
+            return counted
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return self._children.pids
+
+    async def _start_queues(self) -> None:
+        data = str(self.directory / "queues.sqlite")
+        named = [argument for name in QUEUES for argument in ("--queue", name)]
+        port = self.ports.queues
+        await self.start_child(
+            "queues",
+            [sys.executable, "-m", "infra.local.queue_server", "--port", str(port), "--data", data, *named],
+            queue_access(self.gateway_token),
+            lambda: answers(f"http://127.0.0.1:{port}/healthz"),
+        )

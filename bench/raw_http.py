@@ -144,6 +144,14 @@ class EventStream(asyncio.Protocol):
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended: str | None = None
 
+    def read(self, *, on: bool) -> None:
+        """Read what comes, or leave it where it is."""
+        transport = cast("asyncio.ReadTransport", self._transport)
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
     @classmethod
     async def open(
         cls, port: int, data: bytes, on_frame: Callable[[EventStream, bytes], None], *, timeout_s: float = 10.0

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import json
+import math
 import random
 import time
 from collections import defaultdict
@@ -17,14 +18,20 @@ from bench.append import Appends
 from bench.ledger import Ledger
 from bench.processes import Processes
 from bench.raw_http import Pool, request
-from bench.subject import Subject
+from bench.report import PERCENTS, percentile
+from bench.subject import Audience, Subject
 
 #: Both subjects take turns of this length, so that whatever else the machine does meets them alike.
 TURN_S = 1.0
+#: Turns that are only to show that all works.
+QUICK_TURN_S = 0.3
 #: How long the last events may take before they count as lost; then how long doubles are waited for.
 PATIENCE_S = 5.0
 _AFTERMATH_S = 0.05
 _SETTLE_S = 0.5
+_LONGEST_SETTLE_S = 30.0
+#: Now and then somebody asks something: that is no unrest.
+_IDLE_REQUESTS = 2
 _PROBES_PER_S = 10
 
 
@@ -34,27 +41,28 @@ class RoundFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a pair of rounds goes: for each ``turns`` turns of `TURN_S`, ``rate`` pushes a second on average.
+    """How a pair of rounds goes: for each ``turns`` turns of ``turn_s``, ``rate`` pushes a second on average.
 
     Arrivals are those of a Poisson process, or with ``grid`` evenly spaced with a jitter of half a step. Push
-    times and mailboxes follow from ``seed`` and the number of the turn, and are the same for both subjects.
+    times and mailboxes follow from ``seed`` and the number of the turn, and are the same for all subjects.
     """
 
-    streams: int
+    audience: Audience
     rate: float
     turns: int
     seed: int
     grid: bool = False
+    turn_s: float = TURN_S
 
     def schedule(self, turn: int) -> tuple[list[float], list[int]]:
-        """Return when each push of a turn is due, in seconds from its beginning, and for which stream it is."""
+        """Return when each push of a turn is due, in seconds from its beginning, and for which mailbox it is."""
         dice = random.Random(f"{self.seed} {turn}")
         if self.grid:
-            count = int(TURN_S * self.rate)
+            count = int(self.turn_s * self.rate)
             due = [(number + 0.5 * dice.random()) / self.rate for number in range(count)]
         else:
-            due = list(itertools.takewhile(lambda at: at < TURN_S, _poisson(self.rate, dice)))
-        return due, [dice.randrange(self.streams) for _ in due]
+            due = list(itertools.takewhile(lambda at: at < self.turn_s, _poisson(self.rate, dice)))
+        return due, [dice.randrange(self.audience.mailboxes) for _ in due]
 
 
 @dataclass(slots=True)
@@ -62,6 +70,8 @@ class Round:
     """What the turns of a subject in one pair have shown. Times are in ms, CPU in seconds."""
 
     subject: str
+    #: The process that holds the streams, if there is one.
+    server: str | None = None
     pushes: int = 0
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -76,6 +86,26 @@ class Round:
     send_lag: list[float] = field(default_factory=list)
     #: How late timers of the load generator's event loop fire.
     loop_lag: list[float] = field(default_factory=list)
+    #: What a subject that is not ours has lost, doubled, and done besides.
+    lost: int = 0
+    doubled: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def line(self) -> str:
+        """Tell it in one line."""
+        three = "/".join(f"{percentile(self.latencies, percent):.2f}" for percent in PERCENTS)
+        cpu = f", {self.cpu_per_delivery_us:.0f} us CPU a delivery" if self.server else ""
+        lost = f", {self.lost} lost, {self.doubled} doubled, {self.faults[:1]}" if self.lost or self.faults else ""
+        return (
+            f"{self.subject}: {three} ms{cpu}{lost} (EVAL alone {percentile(self.evals, 50):.2f} ms, "
+            f"{self.requests / self.pushes:.3f} requests a push; sent {percentile(self.send_lag, 99):.2f} ms late, "
+            f"the load's timers {percentile(self.loop_lag, 99):.2f} ms late)"
+        )
+
+    @property
+    def cpu_per_delivery_us(self) -> float:
+        """Return the CPU that the process with the streams has used for each delivery."""
+        return self.cpu_s[self.server] / len(self.latencies) * 1e6 if self.server and self.latencies else math.nan
 
 
 class Rounds:
@@ -105,38 +135,48 @@ class Rounds:
         requests = json.loads(body)["requests"]
         return sum(int(requests[kind]) for kind in ("command", "pipeline", "multi_exec"))
 
+    async def settled(self) -> None:
+        """Return when the gateway has nothing more to do: streams that close give back what they held."""
+        for _ in range(int(_LONGEST_SETTLE_S / _SETTLE_S)):
+            before = await self.gateway_requests()
+            await asyncio.sleep(_SETTLE_S)
+            if await self.gateway_requests() - before <= _IDLE_REQUESTS:
+                return
+
     async def pair(self, subjects: Sequence[Subject], plan: Plan) -> list[Round]:
         """Measure subjects in turns. Raises RoundFailedError and BrokenConnectionError."""
-        rounds = [Round(subject.name) for subject in subjects]
+        rounds = [Round(subject.name, subject.server) for subject in subjects]
         try:
             for subject in subjects:
-                await subject.open(plan.streams)
-            await asyncio.sleep(_SETTLE_S)
+                await subject.open(plan.audience)
+            await self.settled()
             # A collection would stop this process for longer than an event takes.
             gc.collect()
             gc.freeze()
             gc.disable()
             for subject in subjects:  # to warm up: checked like any other turn, and not counted
-                await self._turn(subject, plan, -1, Round(subject.name))
+                await self.turn(subject, plan, -1, Round(subject.name))
             for turn in range(plan.turns):
                 both = list(zip(subjects, rounds, strict=True))
                 # Who goes first alternates.
                 for subject, seen in both if turn % 2 == 0 else reversed(both):
-                    await self._turn(subject, plan, turn, seen)
+                    await self.turn(subject, plan, turn, seen)
         finally:
             gc.enable()
             gc.unfreeze()
             for subject in subjects:
                 await subject.close()
         # What closing the streams costs belongs to no round.
-        await asyncio.sleep(_SETTLE_S)
+        await self.settled()
         return rounds
 
-    async def _turn(self, subject: Subject, plan: Plan, turn: int, seen: Round) -> None:
-        due, streams = plan.schedule(turn)
-        ledger = Ledger(time.time_ns(), streams)
-        data = [subject.request(stream, ledger.first_id + n) for n, stream in enumerate(streams)]
-        most_probes = int(_PROBES_PER_S * (TURN_S + PATIENCE_S)) + 1
+    async def turn(self, subject: Subject, plan: Plan, turn: int, seen: Round) -> None:
+        """Measure one turn, and add it to what was seen. Raises RoundFailedError."""
+        due, mailboxes = plan.schedule(turn)
+        audience = plan.audience
+        ledger = Ledger(time.time_ns(), mailboxes, follows=audience.mailbox, followers=audience.followers)
+        data = [subject.request(mailbox, ledger.first_id + n) for n, mailbox in enumerate(mailboxes)]
+        most_probes = int(_PROBES_PER_S * (plan.turn_s + PATIENCE_S)) + 1
         probes = [self._appends.request(0, ledger.first_id + n) for n in range(most_probes)]
         subject.listen(ledger)
         await asyncio.sleep(_AFTERMATH_S)
@@ -155,7 +195,7 @@ class Rounds:
             await asyncio.gather(probing, return_exceptions=True)
         cpu, requests_after = self._processes.cpu_s(), await self.gateway_requests()
         await asyncio.sleep(_AFTERMATH_S)
-        self._check(subject, ledger)
+        self._check(subject, ledger, seen)
         seen.pushes += len(due)
         seen.latencies += ledger.latencies_ms()
         seen.answers += ledger.answers_ms()
@@ -175,11 +215,16 @@ class Rounds:
             assert status == 200, body
             seen.evals.append((time.perf_counter() - began) * 1e3)
 
-    def _check(self, subject: Subject, ledger: Ledger) -> None:
+    def _check(self, subject: Subject, ledger: Ledger, seen: Round) -> None:
         faults = [*ledger.faults, *subject.ended(), *self._broken, *self._processes.faults]
-        if ledger.lost or ledger.unanswered or ledger.doubled or faults:
+        if not (ledger.lost or ledger.unanswered or ledger.doubled or faults):
+            return
+        if subject.strict or self._broken or self._processes.faults:
             counted = f"{ledger.lost} lost, {ledger.doubled} doubled, {ledger.unanswered} unanswered"
             raise RoundFailedError(f"{subject.name}: {counted} of {len(ledger.sent)}; {'; '.join(faults[:3])}")
+        seen.lost += ledger.lost
+        seen.doubled += ledger.doubled
+        seen.faults += faults
 
 
 async def _pace(subject: Subject, ledger: Ledger, due: list[float], data: list[bytes], send_lag: list[float]) -> None:
