@@ -92,6 +92,7 @@ class Slots:
         now_ms: Callable[[], int] | None = None,
     ) -> None:
         self._store = Store(upstash, breaker)
+        self._breaker = breaker
         self._keys = keys
         self._limit = limit
         self._now = now
@@ -105,6 +106,11 @@ class Slots:
             self._release_together, parallel=_PARALLEL_RELEASES, weight=lambda _slot: 1, most=_MOST_RELEASES
         )
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last request to Redis that showed anything has failed."""
+        return self._breaker is not None and self._breaker.is_failing
 
     async def take(self, claim: Claim) -> Taken:
         """Take a slot; those that are in its way are taken away, by the policy.
@@ -185,10 +191,12 @@ class Slots:
         match word:
             case "taken":
                 (away,) = more
-                return Taken(int(at_ms), tuple(map(End, away[::2], away[1::2])))
+                ends = zip(_names(away)[::2], _names(away)[1::2], strict=True)
+                return Taken(int(at_ms), tuple(End(*end) for end in ends))
             case "full":
                 first_ms, clients = more
-                return self._refusal(math.ceil((int(first_ms) - int(at_ms)) / 1000), clients)
+                wait_s = max(1, math.ceil((int(first_ms) - int(at_ms)) / 1000))
+                return self._refusal(wait_s, _names(clients))
             case "overtaken":
                 return OvertakenError("A later stream of this client is open.")
             case "revoked":
@@ -213,3 +221,10 @@ class Slots:
         else:
             await self._store.execute_all(commands, int, timeout_s=RELEASE_TIMEOUT_S)
         return [None] * len(slots)
+
+
+def _names(answer: Any) -> Sequence[str]:
+    """Return what is a list of texts. Raises ValueError for anything else."""
+    if not isinstance(answer, list) or not all(isinstance(name, str) for name in answer):
+        raise ValueError("no list of names")
+    return answer

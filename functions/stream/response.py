@@ -69,8 +69,12 @@ class StreamResponse:
             await self._give_back()
 
     async def _open(self) -> bytes:
-        self._slot = Slot(self._slots, self._claim)
+        # While the log fails one request tries for all: a second one beside it would be refused for nothing.
+        if not self._slots.is_failing:
+            self._slot = Slot(self._slots, self._claim)
         first = await self._stream.open()
+        if self._slot is None:
+            self._slot = Slot(self._slots, self._claim)
         self._hub.took_slot(await self._slot.taken())
         return first
 

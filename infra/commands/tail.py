@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import secrets
 import sys
 
 from infra.cli import CommandError
@@ -45,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     """Follow until interrupted, or until the stream is refused."""
     if args.start == "acked" and args.client is None:
         raise CommandError("--from acked needs --client, the name that acknowledged")
-    follower = Follower(
-        origin(args), args.token, args.topic, start=args.start, client=args.client, on_state=_say_state
-    )
+    # By a name that it keeps it takes over its own slot when it comes back, instead of taking another's.
+    client = args.client or f"tail-{secrets.token_hex(4)}"
+    follower = Follower(origin(args), args.token, args.topic, start=args.start, client=client, on_state=_say_state)
     try:
         asyncio.run(_follow(follower, as_json=args.json))
     except KeyboardInterrupt:

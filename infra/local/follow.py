@@ -98,11 +98,11 @@ class Follower:
     async def _one_connection(self, client: httpx.AsyncClient) -> AsyncIterator[Frame]:
         params = [*self._params, ("last_event_id", self.cursor) if self.cursor else ("from", self._start)]
         async with client.stream("GET", self._url, params=params, headers=self._headers) as response:
-            if (
-                httpx.codes.is_client_error(response.status_code)
-                and response.status_code != httpx.codes.TOO_MANY_REQUESTS
-            ):
-                raise RefusedError(_detail(await response.aread(), response.status_code))
+            if httpx.codes.is_client_error(response.status_code):
+                detail = _detail(await response.aread(), response.status_code)
+                if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+                    raise ValueError(detail)
+                raise RefusedError(detail)
             response.raise_for_status()
             events = EventSource(response).aiter_sse()
             while True:

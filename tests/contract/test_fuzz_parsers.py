@@ -44,6 +44,7 @@ from shared.errors import (
     SettingsError,
     TidemarkError,
     TokenError,
+    TooManyStreamsError,
     TooManyTopicsError,
     TopicForbiddenError,
     TopicRequiredError,
@@ -61,6 +62,8 @@ from shared.push_auth import PushVerifier
 from shared.quota import Quota, Verdict
 from shared.retention import Retention
 from shared.settings import Function, Settings
+from shared.slot_limit import SlotLimit
+from shared.slots import Claim, Slots, Taken
 from shared.source_ip import UNKNOWN, source_ip
 from shared.tokens import MAX_LIFE_S, MAX_SUBJECT, Grant, TokenVerifier, mint
 from shared.topic import MAX_TOPICS_PER_REQUEST, check_topic, check_topics
@@ -515,8 +518,27 @@ READ_TOPICS = st.builds(
     st.tuples(near(PLACES), near(PLACES | st.just("")), near(PLACES), near(st.sampled_from("01"))),
     near(STORED).filter(lambda stored: isinstance(stored, list)),
 )
-READS = st.tuples(
-    near(PLACES), near(PLACES), near(READ_TOPICS.map(lambda topic: [topic])), near(st.just([""])), near(st.just([]))
+READS = st.tuples(near(PLACES), near(PLACES), near(READ_TOPICS.map(lambda topic: [topic])), near(st.just([""]))).map(
+    list
+)
+MOMENTS = st.integers(0, 2**53).map(str)
+GLANCES = st.tuples(
+    near(PLACES),
+    near(PLACES),
+    near(st.integers(0, 2**53)),
+    near(st.just([]) | MOMENTS.map(lambda moment: ["0f", moment])),
+    near(st.just([]) | st.tuples(near(st.just("c_1 evicted")), MOMENTS).map(list)),
+    near(st.just([]) | near(PLACES).map(lambda place: [place])),
+).map(list)
+TAKES = st.one_of(
+    st.tuples(near(st.just("taken")), near(st.integers(0, 2**53)), near(st.just([]) | st.just(["c_1", "evicted"]))),
+    st.tuples(
+        near(st.just("full")),
+        near(st.integers(0, 2**53)),
+        near(st.integers(0, 2**53)),
+        near(st.just(["tab", "phone"])),
+    ),
+    st.tuples(near(st.sampled_from(["overtaken", "revoked"])), near(st.integers(0, 2**53))),
 ).map(list)
 ACKS = st.lists(near(PLACES), min_size=1, max_size=3)
 
@@ -540,8 +562,8 @@ def test_an_answer_to_a_read_is_a_page_or_the_log_is_away(answer: Any) -> None:
     assert [entry.position for entry in page.entries] == sorted(entry.position for entry in page.entries)
 
 
-@given(JSON | ACKS | READS)
-@fuzz(300)
+@given(JSON | ACKS | READS | GLANCES)
+@fuzz(400)
 def test_an_answer_to_any_other_script_is_read_or_the_log_is_away(answer: Any) -> None:
     """Appending, acknowledging, looking, fencing, revoking."""
     log = Log(cast("Upstash", Answering(answer)), Keys("t"), RETENTION)
@@ -549,7 +571,7 @@ def test_an_answer_to_any_other_script_is_read_or_the_log_is_away(answer: Any) -
         log.append(topic="t", envelope="{}", subscription="s", message_id="m"),
         log.ack("ann", "tab", Position(1, 0)),
         log.acked("ann", "tab"),
-        log.glance(revoked_after_ms=0),
+        log.glance(revoked_after_ms=0, lost_after_ms=0, acks=[("0f", "tab")]),
         log.fence(Position(1, 0)),
         log.revoke("ann"),
     ]
@@ -561,6 +583,27 @@ def test_an_answer_to_any_other_script_is_read_or_the_log_is_away(answer: Any) -
             assert error.status >= 500 or error.code in {"cursor_ahead", "token_revoked"}  # noqa: PT017
         else:
             assert found is None or repr(found)
+
+
+@given(JSON | TAKES)
+@fuzz(300)
+def test_an_answer_about_a_slot_is_understood_or_the_log_is_away(answer: Any) -> None:
+    """Whoever is told that it has too many streams is told what to close, and when to come back."""
+    slots = Slots(cast("Upstash", Answering(answer)), Keys("t"), SlotLimit())
+    claim = Claim("ann", "tab", "c_2", "t", ends_in_s=60, wants_acks=False)
+
+    async def take() -> Taken:
+        await slots.release("ann", "c_2")
+        return await slots.take(claim)
+
+    try:
+        taken = asyncio.run(take())
+    except TooManyStreamsError as error:
+        assert int(error.headers()["Retry-After"]) >= 1  # noqa: PT017
+    except TidemarkError as error:
+        assert error.status >= 500 or error.code == "token_revoked"  # noqa: PT017
+    else:
+        assert all(isinstance(text, str) for end in taken.away for text in (end.connection, end.reason))
 
 
 # -- addresses

@@ -14,6 +14,7 @@ import pytest
 from starlette.requests import Request
 from starlette.routing import Route
 
+from shared.breaker import State
 from shared.slots import GRACE_S, Claim
 from tests.support.app_rig import TOPIC, StreamApp, Visit
 from tests.support.faulty_gateway import Answer, FaultyGateway
@@ -275,6 +276,20 @@ async def test_a_stream_that_cannot_open_gives_its_slot_back(
         assert (plain.status, json.loads(plain.body)["code"]) == (503, "log_unavailable")
         assert await held(mine) == set()
         assert len(app.deps.hub._audience) == 0
+
+
+async def test_the_first_stream_after_an_outage_opens(mine: Rig, start: Start, faulty: FaultyGateway) -> None:
+    """The breaker lets one request try: what a stream needs beside it waits for that one."""
+    async with start() as app:
+        faulty.refuse = lambda _name: Answer.error("LOADING")
+        breaker = app.deps.slots._breaker
+        assert breaker is not None
+        while breaker.state is not State.OPEN:
+            await app.visit().ended()
+        faulty.refuse = lambda _name: None
+        breaker.hear_of_life()
+        visit = await app.visit().greeted()
+        assert await held(mine) == {visit.connection}
 
 
 async def test_nobody_is_evicted_for_a_stream_that_a_full_process_cannot_serve(
