@@ -96,6 +96,21 @@ async def test_a_client_that_hears_nothing_for_three_heartbeats_reconnects() -> 
         assert (await client(origin).connect_once()).end is End.SILENCE
 
 
+@pytest.mark.parametrize("said", [b"HTTP/1.1 401 X\r\n\r\n", STREAM + hello()], ids=["refused", "cut"])
+async def test_a_client_that_is_cancelled_ends_at_whatever_point_that_finds_it(said: bytes) -> None:
+    """Also while it closes a connection to open the next one: nobody could stop it any more."""
+    async with server(lambda _head, _body: said) as (origin, asked):
+        for turns in range(150):
+            follower = client(origin, obeys_retry=False)
+            running = asyncio.ensure_future(follower.run())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            _, goes_on = await asyncio.wait([running], timeout=2)
+            assert not goes_on, f"cancelled after {turns} turns"
+    assert len(asked) > 100
+
+
 async def test_a_client_may_leave_by_itself_and_comes_back_at_once() -> None:
     async with server(lambda _head, _body: STREAM + hello(heartbeat_s=9), stays_open=True) as (origin, asked):
         restless = client(origin, leaves_after_s=(0.0, 0.02))

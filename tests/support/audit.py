@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 _SERVICES = ("pypi", "osv")
 _TIMEOUT_S = 5
+#: For one database: a request may take its time-out, and there are many.
+_PATIENCE_S = 120
 _NOT_REACHED = ("ConnectionError", "ConnectTimeout", "ReadTimeout", "NameResolutionError", "ServiceError")
 
 
@@ -54,7 +56,13 @@ def main() -> int:
     for service in _SERVICES:
         command = [sys.executable, "-m", "pip_audit", "--local", "--skip-editable", "--progress-spinner", "off"]
         options = ["--format", "json", "--timeout", str(_TIMEOUT_S), "--vulnerability-service", service]
-        ran = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        try:
+            ran = subprocess.run(
+                [*command, *options], capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+            )
+        except subprocess.TimeoutExpired:
+            why.append(f"{service}: the database takes longer than {_PATIENCE_S:g} s")
+            continue
         found = report(ran.stdout, ran.stderr)
         if found.done:
             print(f"audit: {found.text}")  # noqa: T201
