@@ -40,8 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments."""
     parser.add_argument("--streams", type=int, default=1000, metavar="N", help="idle streams (default 1000)")
     parser.add_argument("--pushes", type=int, default=500, metavar="N", help="pushes that are counted (default 500)")
-    parser.add_argument("--idle", type=float, default=65.0, metavar="S", help="seconds of idleness (default 65)")
+    parser.add_argument("--idle", type=float, default=60.0, metavar="S", help="seconds of idleness (default 60)")
     parser.add_argument("--users", type=int, default=_USERS, metavar="N", help="users with three streams each")
+    parser.add_argument(
+        "--steady", type=float, default=22.0, metavar="S", help="seconds until an opening has no after-effects"
+    )
     parser.add_argument("--settle", type=float, default=3.0, metavar="S", help="seconds until one counts (default 3)")
     parser.add_argument("--quick", action="store_true", help="few and short: to see that it works; writes no results")
 
@@ -67,7 +70,8 @@ async def run(args: argparse.Namespace) -> None:
 async def measure(args: argparse.Namespace) -> Findings:
     """Measure. Raises RoundFailedError. Only counts matter here, so all is done at the same time."""
     if args.quick:
-        args.streams, args.pushes, args.idle, args.users, args.settle = 20, 10, 1.0, 10, 0.3
+        args.streams, args.pushes, args.users = 20, 10, 10
+        args.idle, args.steady, args.settle = 1.0, 0.3, 0.3
     machine = describe()
     kinds: list[Callable[[argparse.Namespace], Awaitable[tuple[str, Cost]]]] = [
         _ours,
@@ -106,7 +110,8 @@ async def _cost(args: argparse.Namespace, processes: Processes, subject: Server,
     await asyncio.sleep(args.settle)
     begun = await counted(processes)
     await subject.open(audience)
-    await asyncio.sleep(args.settle)
+    # The first reconcile after it belongs to the opening.
+    await asyncio.sleep(args.steady)
     opened = await counted(processes) - begun
     feeds = (await processes.gateway_stats())["connections"]["open_subscriptions"]
 
@@ -163,7 +168,7 @@ async def _crowd(args: argparse.Namespace) -> Crowd:
         per_push = (await counted(processes) - begun).requests / args.pushes
         await subject.close()
         await subject.open(Audience(_STREAMS_EACH * args.users, args.users))
-        await asyncio.sleep(args.settle)
+        await asyncio.sleep(args.steady)
         begun = await counted(processes)
         await asyncio.sleep(args.idle)
         idle = (await counted(processes) - begun).requests

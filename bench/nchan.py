@@ -40,6 +40,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=2048;
     keepalive_timeout 600s;
+    client_header_timeout 600s;
     keepalive_requests 1000000;
     location = /healthz {{ return 200; }}
     location = /push {{ nchan_publisher; nchan_channel_id $arg_to; nchan_redis_pass log; }}
