@@ -15,6 +15,14 @@ _PICTURES = (".png", ".svg")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments: one for each assumption."""
+    parser.usage = (
+        "tidemark cost [--streams N] [--hours N] [--pushes-per-user-day N] [--json] [--short] [--plot FILE]\n"
+        "                     [--ASSUMPTION N …; --help lists them]"
+    )
+    parser.description = (
+        "Reckon what a deployment costs a month, on each of four things that the streams may run on, and say "
+        "what is the cheapest that meets the load. Returns 1 when nothing does."
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     parser.add_argument("--short", action="store_true", help="leave out what is assumed")
     parser.add_argument(

@@ -80,7 +80,7 @@ def plan_cost(plan: Plan, usage: Usage, given: Assumptions, prices: Prices) -> P
         "commands a second": (usage.commands_s, plan.commands_s),
     }
     misfits = tuple(
-        f"{needed:,.2f} {what}, of {limit:,g} that it has {given.redis_use:.0%} may be used"
+        f"{needed:,.2f} {what} are more than {given.redis_use:.0%} of its {limit:,g}"
         for what, (needed, limit) in limits.items()
         if needed > limit * given.redis_use
     )

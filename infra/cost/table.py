@@ -106,13 +106,9 @@ def _misfits(told: Estimate) -> list[str]:
             )
         if told.given.budget < one.usd < math.inf:
             most = max(one.lines, key=lambda line: line.usd)
-            rows.append(
-                [
-                    one.shape.name,
-                    f"{usd(one.usd)} USD are above {number(told.given.budget)}: of them {usd(most.usd)} for "
-                    f"{most.quantity:,.0f} {most.what} ({most.part})",
-                ]
-            )
+            above = f"{usd(one.usd)} USD are above {number(told.given.budget)}"
+            what = f"{usd(most.usd)} for {most.quantity:,.0f} {most.what} ({most.part})"
+            rows.append([one.shape.name, f"{above}: of them {what}"])
     return ["What does not fit:", *_list(rows)] if rows else []
 
 
@@ -134,25 +130,28 @@ def _best(told: Estimate) -> list[str]:
     failing = f", also when {number(told.given.spare)} of its processes fails" if told.given.spare else ""
     return _wrapped(
         "Recommended: ",
-        f"{best.shape.name}, with {best.plan.plan.name} at Upstash, {usd(best.usd)} USD a month: the cheapest that meets "
-        f"the load{failing if best.shape.name != 'lambda' else ''}.",
+        f"{best.shape.name}, with {best.plan.plan.name} at Upstash, {usd(best.usd)} USD a month: the cheapest that "
+        f"meets the load{failing if best.shape.name != 'lambda' else ''}.",
     )
 
 
 def _assumptions(given: Assumptions) -> list[str]:
-    rows = [(f"--{one.name.replace('_', '-')}", number(getattr(given, one.name)), one) for one in fields(given)]
-    wide = [max(len(row[n]) for row in rows) for n in (0, 1)]
+    known = fields(given)
+    values = {one.name: number(getattr(given, one.name)) for one in known}
+    wide, wide_value = max(map(len, values)) + 2, max(map(len, values.values()))
     lines = ["What is assumed (an option of the same name changes it):"]
-    for option, value, one in rows:
+    for one in known:
         if one.name in KINDS:
             lines.append(f"{KINDS[one.name]}:")
-        lines.append(f"  {option:<{wide[0]}}  {value:>{wide[1]}}  {one.metadata['what']}")
+        option = f"--{one.name.replace('_', '-')}"
+        lines.append(f"  {option:<{wide}}  {values[one.name]:>{wide_value}}  {one.metadata['what']}")
     return lines
 
 
 def _unconfirmed(told: Estimate) -> list[str]:
+    limits = told.prices.limits
     rows = [
-        [name, f"{number(one.value)} {one.unit if name in told.prices.limits else f'USD per {one.unit}'}: {one.note}"]
+        [name, f"{number(one.value)} {'' if name in limits else 'USD per '}{one.unit}: {one.note}"]
         for name, one in told.prices.entries.items()
         if not one.confirmed
     ]
