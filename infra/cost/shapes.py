@@ -38,6 +38,8 @@ _NO_STREAMS_FROM_A_NETWORK = (
     "managed instances was not confirmed"
 )
 
+_TIGHT = "that the process and the adapter before it get along with so little memory has yet to be tried"
+
 Way = Callable[[Assumptions, Load, Prices], Shape]
 
 
@@ -72,6 +74,7 @@ def on_lambda(given: Assumptions, load: Load, prices: Prices) -> Shape:
         ),
         usage,
         tuple(misfits),
+        (_TIGHT,) if given.stream_mb < 2 * given.process_mb else (),
     )
 
 

@@ -138,7 +138,9 @@ def test_curves_rise_and_break_where_the_load_is_not_met() -> None:
 
 def test_a_drawing_of_nothing_is_a_drawing() -> None:
     """Where no number of streams is met at all."""
-    assert svg(Assumptions(process_mb=90_000), known_prices()).startswith("<svg")
+    drawn = svg(Assumptions(pushes_per_user_day=1e6, stored_bytes_per_push=1e6), known_prices())
+    assert drawn.startswith("<svg")
+    assert "<path" not in drawn
 
 
 def test_other_commands_do_not_load_what_this_one_needs() -> None:
