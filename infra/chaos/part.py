@@ -79,6 +79,13 @@ class Part:
         """Whether the process has ended."""
         return self._process is None or self._process.poll() is not None
 
+    @property
+    def pid(self) -> int:
+        """Its process id. Raises PartError when it was never started."""
+        if self._process is None:
+            raise PartError(f"{self.name} was never started")
+        return self._process.pid
+
     def kill(self) -> None:
         """Make it vanish, as a power cut would."""
         if self._process is not None:

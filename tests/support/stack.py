@@ -51,6 +51,7 @@ class Stack:
         redis_port, gateway_port, queues_port = steady_port(), steady_port(), steady_port()
         token = secrets.token_urlsafe(24)
         gateway_url = f"http://{HOST}:{gateway_port}"
+        self.gateway_token = token
         if upstream is not None:
             upstream.target_port = gateway_port
         base = {name: value for name, value in os.environ.items() if not name.startswith(("TIDEMARK_", "UPSTASH_"))}
@@ -85,14 +86,9 @@ class Stack:
         self.deliver = self._part("deliver", 0, deliver, ready=_at_once)
         self.webhook = self._function("webhook")
         self.replay = self._function("replay")
-        stream_port = steady_port()
-        self.stream = self._part(
-            "stream",
-            stream_port,
-            ["sh", str(ROOT / "functions" / "stream" / "run.sh")],
-            PORT=str(stream_port),
-            UPSTASH_REDIS_REST_URL=gateway_url if upstream is None else f"http://{HOST}:{upstream.port}",
-        )
+        upstream_url = gateway_url if upstream is None else f"http://{HOST}:{upstream.port}"
+        self.stream = self._stream("stream", upstream_url)
+        self.second_stream = self._stream("second-stream", upstream_url)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -105,14 +101,16 @@ class Stack:
         reconcile_s: int = 2,
         queues: bool = False,
         settings: Mapping[str, str] | None = None,
+        second_stream: bool = False,
     ) -> AsyncIterator[Stack]:
         """Start the parts, and stop them for sure.
 
         The replay function takes no part in a stream: it is started for those who ask for it, and so are the queues
-        with the deliver function.
+        with the deliver function, and a second process of the stream function.
         """
         stack = cls(directory / "stack", upstream, reconcile_s, queues=queues, settings=settings)
         parts = [stack.redis, stack.gateway, stack.webhook, stack.stream]
+        parts += [stack.second_stream] if second_stream else []
         parts += [stack.replay] if replay else []
         parts += [stack.queues, stack.deliver] if queues else []
         try:
@@ -141,6 +139,11 @@ class Stack:
             log=self._directory / f"{name}.log",
             ready=ready or answers,
         )
+
+    def _stream(self, name: str, upstream_url: str) -> Part:
+        port = steady_port()
+        argv = ["sh", str(ROOT / "functions" / "stream" / "run.sh")]
+        return self._part(name, port, argv, PORT=str(port), UPSTASH_REDIS_REST_URL=upstream_url)
 
     def _function(self, name: str) -> Part:
         port = steady_port()
