@@ -107,7 +107,7 @@ class StreamClient:
     """Follows ``topics`` for as long as `run` runs.
 
     ``obeys_retry`` makes it wait as a browser would, instead of coming back at once. With ``leaves_after_s``, a
-    range, it leaves by itself now and then, and comes back at once.
+    range, it leaves by itself now and then, and comes back at once. ``asks`` is what else stands in its query.
     """
 
     def __init__(
@@ -123,6 +123,7 @@ class StreamClient:
         leaves_after_s: tuple[float, float] | None = None,
         cursor: str | None = None,
         start: str = "now",
+        asks: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.topics = tuple(topics)
@@ -137,6 +138,7 @@ class StreamClient:
         self._obeys_retry = obeys_retry
         self._leaves_after_s = leaves_after_s
         self._start = start
+        self._asks = dict(asks or {})
         self._retry_ms = 2000
         self.acked: str | None = None
         """The last cursor that is known to be acknowledged, for a client that resumes from there."""
@@ -203,7 +205,7 @@ class StreamClient:
         return connection
 
     def _request(self, connection: Connection) -> bytes:
-        query = [("topic", topic) for topic in self.topics] + [("client", self.name)]
+        query = [("topic", topic) for topic in self.topics] + [("client", self.name), *self._asks.items()]
         resume: list[str] = []
         if self.cursor is None:
             query.append(("from", self._start))

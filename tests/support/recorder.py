@@ -23,7 +23,8 @@ class Recorder(StreamClient):
     """Follows ``topics`` through a port for as long as `run` runs, and comes back at once, as no browser would.
 
     ``naive`` makes the mistake that the contract warns of: it resumes from the position of the last event it got.
-    ``obeys_retry`` makes it wait as a browser does. ``key`` signs its token (kid and secret).
+    ``obeys_retry`` makes it wait as a browser does. ``key`` signs its token (kid and secret). Each is a user of its
+    own unless it is told whose it is; ``asks`` is what else stands in its query.
     """
 
     def __init__(
@@ -37,18 +38,21 @@ class Recorder(StreamClient):
         cursor: str | None = None,
         start: str = "now",
         key: tuple[str, str] = (KID, TOKEN_KEY),
+        user: str | None = None,
+        asks: Mapping[str, str] | None = None,
     ) -> None:
         kid, secret = key
         super().__init__(
             Origin.local(port),
             topics,
             name=name,
-            token=mint(name, topics, kid=kid, key=secret, ttl_s=_TOKEN_LIFE_S, now=time.time()),
+            token=mint(user or name, topics, kid=kid, key=secret, ttl_s=_TOKEN_LIFE_S, now=time.time()),
             # It comes back as often as the test's faults make it.
             headers={"X-Tidemark-Bypass": BYPASS_SECRET},
             obeys_retry=obeys_retry,
             cursor=cursor,
             start=start,
+            asks=asks,
         )
         self.naive = naive
 
