@@ -6,6 +6,7 @@ an EventSource that came back by itself would do so within two seconds, and take
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -238,9 +239,8 @@ def test_the_page_that_gave_way_says_so_and_what_can_be_done_and_its_button_has_
     first.expect_state("closed")
     expect(first.part("state")).to_contain_text("this user opened more streams than allowed at once")
     expect(first.part("advice")).to_contain_text("Close a tab that you no longer need.")
-    first.page.evaluate(
-        "dispatchEvent(new Event('online'))"
-    )  # which is a reason to come back for one that was cut off
+    # For one that was cut off this is a reason to come back.
+    first.page.evaluate("dispatchEvent(new Event('online'))")
 
     second.part("send").click()
 
@@ -259,6 +259,31 @@ def test_the_page_that_gave_way_says_so_and_what_can_be_done_and_its_button_has_
     expect(second.part("state")).to_contain_text("evicted")
     for tab in others:
         tab.expect_state("live")
+
+
+def test_the_copy_of_a_page_takes_its_stream_and_the_button_has_both_open(browser: Browser, dev: DevProcess) -> None:
+    """A browser's "duplicate tab" copies the client's name as well: the original takes a new one and goes on."""
+    with profile(browser, dev.url) as context:
+        tabs = Profile(context)
+        original, copy = Tab(context.new_page()), Tab(context.new_page())
+        original.visit(tabs.mailbox)
+        name = original.page.evaluate("sessionStorage.getItem('tidemark.client')")
+        copy.page.add_init_script(f"sessionStorage.setItem('tidemark.client', {json.dumps(name)})")
+
+        copy.visit(tabs.mailbox)
+
+        original.expect_state("closed")
+        expect(original.part("state")).to_contain_text("another tab with the same name took over")
+        expect(original.part("advice")).to_contain_text("Go on gives this tab a name of its own")
+        original.part("resume").click()
+        original.expect_state("live")
+        copy.part("send").click()
+        for tab in (original, copy):
+            tab.expect_text("count", "1")
+            tab.expect_state("live")
+            assert tab.complaints() == []
+        assert original.page.evaluate("sessionStorage.getItem('tidemark.client')") != name
+        assert tabs.asked() == 3
 
 
 def test_none_of_those_that_gave_way_comes_back_by_itself(

@@ -23,7 +23,7 @@ const WHY_CLOSED = {
   idle: "no mailbox followed yet",
   dropped: "you dropped it",
   refused: "refused: the server said no several times",
-  superseded: "superseded: another tab with this client id took over",
+  superseded: "superseded: another tab with the same name took over, a copy of this one perhaps",
   evicted: "evicted: this user opened more streams than allowed at once, and this was the oldest",
   token_expired: "token_expired: the token ran out",
   revoked: "revoked: tokens of this user issued until now are void",
