@@ -3,13 +3,14 @@
 # make check   lint, types, import rules, unit tests, audit of the dependencies: under a minute
 # make bench   push-to-client latency; ARGS=all for the whole report (25 minutes), ARGS=--help for each part
 # make chaos   break everything by seeded schedules and judge what came of it; ARGS="--seeds 1-100 --jobs 2"
+# make pages   show in docs/ what `tidemark cost` prints now, after a change of prices
 # make lock    pin the requirements again, after a change of pyproject.toml
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench chaos lock clean
+.PHONY: demo test check bench chaos pages lock clean
 
 demo: $(VENV)/.local
 	$(BIN)/tidemark dev --simulate 0.7 $(ARGS)
@@ -35,6 +36,9 @@ bench: $(VENV)/.dev $(VENV)/.node
 
 chaos: $(VENV)/.local
 	$(BIN)/python -m infra.chaos $(ARGS)
+
+pages: $(VENV)/.local
+	$(BIN)/python -m infra.cost.page
 
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

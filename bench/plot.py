@@ -1,14 +1,10 @@
-"""The plot of a report: panels of bars as SVG, and as PNG where there is a Chromium to draw it."""
+"""The plot of a report: panels of bars, as SVG."""
 
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 from bench.findings import Panel
 
@@ -20,18 +16,16 @@ _COLORS = {
     "Nchan": "#b4574e",
 }
 _OTHER = "#777777"
-_WIDTH, _MARGIN, _GAP = 1240, 24, 40
+WIDTH, _MARGIN, _GAP = 1240, 24, 40
 _BAR, _GROUP_GAP, _HEAD = 15, 16, 52
 _LABELS = 110
 _VALUES = 92
 _TOP = 78
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_BROWSER_S = 60
 
 
 def svg(title: str, panels: Sequence[Panel]) -> tuple[str, int]:
-    """Draw panels in two columns; returns the document and its height in px."""
-    wide = (_WIDTH - 2 * _MARGIN - _GAP) // 2
+    """Draw panels in two columns; returns the document and its height in px. It is `WIDTH` px wide."""
+    wide = (WIDTH - 2 * _MARGIN - _GAP) // 2
     bottoms = [_TOP, _TOP]
     parts = []
     for panel in panels:
@@ -42,34 +36,11 @@ def svg(title: str, panels: Sequence[Panel]) -> tuple[str, int]:
         bottoms[column] += height
     height = max(bottoms) + _MARGIN
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         'font-family="DejaVu Sans, Helvetica, Arial, sans-serif" font-size="11">'
         f'<rect width="100%" height="100%" fill="white"/>{_text(_MARGIN, 32, title, size=17)}{_legend(panels)}'
     )
     return f"{head}{''.join(parts)}</svg>\n", height
-
-
-def png(document: Path, height: int) -> bool:
-    """Have Chromium draw an SVG file beside itself. Returns whether there is one, and whether it did."""
-    browser = next((path for path in map(shutil.which, _BROWSERS) if path is not None), None)
-    if browser is None:
-        return False
-    picture = document.with_suffix(".png")
-    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as profile:
-        argv = [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={profile}",
-        ]
-        argv += [f"--window-size={_WIDTH},{height}", f"--screenshot={picture}", document.resolve().as_uri()]
-        try:
-            subprocess.run(argv, capture_output=True, timeout=_BROWSER_S, check=True)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-            return False
-    return picture.is_file()
 
 
 def _panel(panel: Panel, wide: int) -> tuple[str, int]:

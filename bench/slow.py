@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+
+import httpx
 
 from bench.bare import Bare
 from bench.filling import append, push
@@ -22,6 +23,7 @@ from bench.report import PERCENTS, percentile, percentiles, spread, table, yes
 from bench.rounds import Plan, Round, RoundFailedError, Rounds
 from bench.slow_client import SlowClient
 from bench.subject import Audience, Server
+from functions.stream.buffer import MOST_BYTES, MOST_EVENTS
 
 MOST_MIB = 5.0
 MOST_RATIO = 1.5
@@ -93,10 +95,11 @@ async def measure(args: argparse.Namespace) -> Findings:
     return _findings(args, pairs, others, high_water, notes, machine)
 
 
-async def buffer_high_water(processes: Processes) -> Mapping[str, int] | None:
-    """Return the most that a buffer of a stream has held, as the process tells it, once it does."""
-    del processes
-    return None
+async def buffer_high_water(processes: Processes) -> Mapping[str, int]:
+    """Return the most that a buffer of a stream has held, as the process tells it."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        told = (await http.get(f"http://127.0.0.1:{processes.ports.stream}/healthz", timeout=10)).json()["streams"]
+    return {name: told[name] for name in (MOST_EVENTS, MOST_BYTES)}
 
 
 class _Trial:
@@ -215,7 +218,7 @@ def _findings(
     args: argparse.Namespace,
     pairs: Sequence[tuple[Seen, Seen]],
     others: Mapping[str, tuple[float, str]],
-    high_water: Mapping[str, int] | None,
+    high_water: Mapping[str, int],
     notes: Sequence[str],
     machine: Mapping[str, str],
 ) -> Findings:
@@ -227,7 +230,7 @@ def _findings(
     p99 = f"median p99 ratio at most {MOST_RATIO:g} ({spread(ratios, '.2f')}) or {MOST_DIFFERENCE_MS:g} ms more "
     p99 += f"({spread(differences, '+.2f')})"
     memory = f"at most {MOST_MIB:g} MiB in any round"
-    buffered = "not told by the process" if high_water is None else json.dumps(dict(high_water))
+    buffered = f"{high_water[MOST_EVENTS]} events, {high_water[MOST_BYTES]} bytes"
     how = (
         f"{args.streams:,} streams with a mailbox each and {args.rate:g} pushes a second, {args.pairs} alternating "
         f"pairs of {args.seconds} s. In all rounds one mailbox more gets {args.events:,} events meanwhile; in every "

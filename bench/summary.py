@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.findings import RESULTS, Findings, Line, Panel
-from bench.plot import png, svg
+from bench.plot import WIDTH, svg
 from bench.report import listed, table, yes
+from infra.pictures import NoPictureError, draw_png
 
 #: What belongs to the report, in its order.
 PARTS = ("latency", "broadcast", "memory", "storm", "replay", "cost", "slow")
@@ -61,7 +62,11 @@ def draw(parts: Sequence[Findings], file: Path) -> bool:
     panels: list[Panel] = [panel for part in parts for panel in part.panels]
     document, height = svg(_TITLE, panels)
     file.write_text(document, encoding="utf-8")
-    return png(file, height)
+    try:
+        draw_png(document, file.with_suffix(".png"), width=WIDTH, height=height)
+    except NoPictureError:
+        return False
+    return True
 
 
 def markdown(parts: Sequence[Findings]) -> str:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "dlq": "list, show and put back dead letters",
     "forget": "erase what is held about a mailbox",
     "drill": "kill the primary Redis while traffic flows, and report what came of it",
+    "cost": "reckon what a deployment costs a month, and what is the cheapest that meets the load",
     "doctor": "check settings and dependencies, and say what to fix",
 }
 

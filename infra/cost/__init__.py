@@ -1,0 +1,1 @@
+"""What a deployment costs a month: prices, assumptions, and plain arithmetic on them."""
