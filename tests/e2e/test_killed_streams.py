@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from infra.chaos.origin import Origin
 from infra.chaos.pushes import Key, Push, traffic
 from infra.chaos.stream_client import Connection
@@ -42,6 +44,7 @@ def _tab(port: int, mailbox: str, name: str) -> Recorder:
     return Recorder(port, [f"gmail:{mailbox}"], name=name, user=mailbox)
 
 
+@pytest.mark.timeout(180 + EXPIRES_WITHIN_S)
 async def test_a_thousand_streams_of_a_killed_process_are_back_on_another_with_nothing_missed(tmp_path: Path) -> None:
     """SIGKILL under the strict policy, every user at its limit: no client is refused because of its own ghost.
 
