@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = (
@@ -55,15 +55,22 @@ def launched() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def opened(browser: Browser, origin: str) -> Iterator[Tab]:
-    """Open a tab of a browser profile of its own: no other tab shares its user, its client name or its cursors."""
+def profile(browser: Browser, origin: str) -> Iterator[BrowserContext]:
+    """Give a browser profile: its tabs are one user of the page."""
     width, height = _VIEWPORT_PX
     context = browser.new_context(base_url=origin, viewport={"width": width, "height": height})
     try:
         context.add_init_script(_TELL_VIOLATIONS)
-        yield Tab(context.new_page())
+        yield context
     finally:
         context.close()
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, origin: str) -> Iterator[Tab]:
+    """Open a tab of a browser profile of its own: no other tab shares its user, its client name or its cursors."""
+    with profile(browser, origin) as context:
+        yield Tab(context.new_page())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import { Seen } from "./seen.js";
 import { Session } from "./session.js";
 import { soon } from "./soon.js";
 import { fetchToken, sendMail } from "./stack.js";
-import { describe } from "./words.js";
+import { describe, describeGoingOn } from "./words.js";
 
 /** @typedef {import("./connection.js").Envelope} Envelope */
 
@@ -374,7 +374,7 @@ function showTime() {
   } else if (state.returnsAt_ms !== null) {
     words = `Next attempt in ${Math.max(0, Math.ceil((state.returnsAt_ms - now_ms) / 1000))} s${connection?.cursor ? ", from the cursor" : ""}.`;
   } else if (state.state === "closed" && followed.length > 0) {
-    words = "It goes on from the cursor, with all that the log still holds.";
+    words = describeGoingOn(state.reason);
   }
   write("gauge-words", words);
 
