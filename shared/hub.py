@@ -133,7 +133,9 @@ class Hub:
         Streams of this process that lost theirs to it end at once; what others do to it from then on is asked for at
         each reconcile.
         """
-        since = taken.at_ms if self._lost_ms is None else min(self._lost_ms, taken.at_ms)
+        # What was taken away in the same millisecond may have been that very slot.
+        before_ms = taken.at_ms - 1
+        since = before_ms if self._lost_ms is None else min(self._lost_ms, before_ms)
         # It may have left meanwhile, and with nobody here nobody asks.
         self._lost_ms = since if self._audience else None
         for end in taken.away:

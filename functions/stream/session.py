@@ -163,6 +163,8 @@ class Stream:
                 reason, reconnect = self._end
                 body.let_through()
                 await body.write(sse.bye(reason, reconnect=reconnect))
+                # It may be what has used up the room: then the end of the body would wait for the client, for ever.
+                body.let_through()
                 return
             if body.paused:
                 await self._until_room(body)

@@ -259,6 +259,16 @@ async def test_a_stream_that_cannot_write_still_ends_when_it_has_to(mine: Rig, p
     assert tab.frames[-1].retry_ms == 3_600_000
 
 
+async def test_a_goodbye_that_uses_up_the_room_is_let_through_and_so_is_the_end_of_the_body(process: Process) -> None:
+    """Of a client that reads no more, though its stream did not know yet."""
+    tab = await process.open_tab(TOPIC)
+    tab.stop_reading()
+    tab.stream.end("rotate")
+    await eventually(lambda: tab.ended, "it ends")
+    assert tab.unsent > 0
+    assert not tab.paused
+
+
 async def test_a_socket_slower_than_its_topic_is_served_from_the_log_in_pages_of_what_it_takes(
     mine: Rig, timed: Process, clock: Clock, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

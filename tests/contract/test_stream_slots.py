@@ -139,6 +139,19 @@ async def test_a_lost_signal_is_made_up_for_by_the_next_reconcile(start: Start, 
         assert not any(visit.over for visit in (visits[2], again, fourth))
 
 
+async def test_a_slot_that_is_taken_away_in_the_millisecond_in_which_it_was_taken_is_made_up_for(
+    start: Start, faulty: FaultyGateway
+) -> None:
+    """As happens when tabs come back together; the feed may not be open yet when that is said."""
+    faulty.feed_fault = lose_signals
+    clock = Clock()
+    async with start(now_ms=clock.ms) as here, start(now_ms=clock.ms) as there:
+        visit = await here.visit(client="tab").greeted()
+        await there.visit(client="tab").greeted()
+        await here.reconcile()
+        assert (await visit.ended()).byes == [SUPERSEDED]
+
+
 async def test_more_lost_signals_than_one_answer_lists_are_all_made_up_for(
     start: Start, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

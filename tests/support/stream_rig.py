@@ -205,8 +205,8 @@ class Tab:
         self._on_room = callback
 
     def let_through(self) -> None:
-        """Let the last word through."""
-        self._forced = True
+        """Let the last word through if it would wait."""
+        self._forced = self._forced or self.paused
 
     async def write(self, data: bytes) -> None:
         """Take a part of the body."""
