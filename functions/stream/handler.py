@@ -10,5 +10,5 @@ from shared.start import start
 
 app = build_app(Deps.of(start(Function.STREAM, max_connections=REQUEST_CONNECTIONS)))
 
-# What was imported stays. Looked through again and again, it would hold up a thousand streams for some 50 ms each time.
+# What was imported stays. Looked through again and again, it would hold up a thousand streams each time.
 gc.freeze()
