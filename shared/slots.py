@@ -51,6 +51,16 @@ _PARALLEL_RELEASES = 2
 _MOST_TAKES, _MOST_RELEASES = 100, 1000
 _MOST_NAMED = 20
 _NEVER_S = 2**43
+#: Lambda's front end, for all processes the same.
+_FRONT_CLOCK = "lambda"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When a stream was asked for, in Unix milliseconds, and by whose clock."""
+
+    at_ms: int
+    clock: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class Claim:
     client: str
     connection: str
     topic: str
+    asked: Asked
     ends_in_s: float
     wants_acks: bool
     issued_at: float = math.inf
@@ -97,7 +108,7 @@ class Slots:
         self._limit = limit
         self._now = now
         self._now_ms = now_ms
-        self._process = secrets.token_hex(4)
+        self._own_clock = secrets.token_hex(4)
         self._asked_ms = 0
         self._takes: Coalescer[Command, Taken | TidemarkError] = Coalescer(
             self._take_together, parallel=_PARALLEL_TAKES, weight=lambda _command: 1, most=_MOST_TAKES
@@ -111,6 +122,19 @@ class Slots:
     def is_failing(self) -> bool:
         """Whether the last request to Redis that showed anything has failed."""
         return self._breaker is not None and self._breaker.is_failing
+
+    def asked(self, at: float | None = None) -> Asked:
+        """Say that a stream is asked for now; with ``at``, in Unix seconds, when Lambda's front end heard of it.
+
+        A request may be late: a process has to start first, the log does not answer, and meanwhile the client has
+        given up and come back. The stream that was asked for later is the one that somebody listens to.
+        """
+        now_ms = int(self._now() * 1000)
+        if at is not None:
+            return Asked(min(int(at * 1000), now_ms), _FRONT_CLOCK)
+        # Rises strictly: within a process nothing is asked for at the same time.
+        self._asked_ms = max(now_ms, self._asked_ms + 1)
+        return Asked(self._asked_ms, self._own_clock)
 
     async def take(self, claim: Claim) -> Taken:
         """Take a slot; those that are in its way are taken away, by the policy.
@@ -155,8 +179,6 @@ class Slots:
         await self._releases.settle()
 
     def _command(self, claim: Claim) -> Command:
-        # Rises strictly, so that of two streams of one client in this process the later one stays.
-        self._asked_ms = max(int(self._now() * 1000), self._asked_ms + 1)
         keys = self._keys
         return evaluate(
             "take",
@@ -170,8 +192,8 @@ class Slots:
                 "1" if claim.wants_acks else "0",
                 self._limit.most,
                 self._limit.policy.value,
-                self._process,
-                self._asked_ms,
+                claim.asked.clock,
+                max(0, claim.asked.at_ms),
                 keys.live_prefix,
                 digest(claim.user),
                 str(min(claim.issued_at, _NEVER_S) * 1000),

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from functions.stream.buffer import MOST_BYTES, MOST_EVENTS
-from functions.stream.deadline import BEFORE_DEADLINE_S, CONTEXT_HEADER, deadline
+from functions.stream.invocation import BEFORE_DEADLINE_S, CONTEXT_HEADER, REQUEST_HEADER, arrived_at, deadline
 from functions.stream.order import ACKED, Order
 from functions.stream.pace import MAX_RATE, MIN_RATE
 from functions.stream.registry import Registry
@@ -84,6 +84,8 @@ def build_app(deps: Deps) -> Starlette:
     registry = Registry(deps.max_streams)
 
     async def events(request: Request) -> StreamResponse:
+        # Before anything that takes time: of two streams of one client the one that came later stays.
+        asked = deps.slots.asked(arrived_at(request.headers.get(REQUEST_HEADER)))
         grant = await authenticate(request, deps.verifier)
         topics = grant.topics(request.query_params.getlist("topic"))
         named = request.query_params.get("client")
@@ -116,6 +118,7 @@ def build_app(deps: Deps) -> Starlette:
             client=client,
             connection=order.connection,
             topic=topics[0],
+            asked=asked,
             ends_in_s=ends_at - deps.clock(),
             wants_acks=stream.wants_acks,
             issued_at=grant.issued_at,

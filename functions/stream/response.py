@@ -47,6 +47,7 @@ class StreamResponse:
         self._hub = hub
         self._slots = slots
         self._slot: Slot | None = None
+        self._left = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -54,6 +55,7 @@ class StreamResponse:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
+        watcher = asyncio.ensure_future(self._watch(receive))
         try:
             # Before the slot: nobody is evicted for a stream that cannot be served.
             self._registry.add(self._stream)
@@ -62,8 +64,9 @@ class StreamResponse:
             await self._give_back()
             await self._refuse(error, scope, receive, send)
         else:
-            await self._send(first, Outlet.of(scope, send), receive, send)
+            await self._send(first, Outlet.of(scope, send), send)
         finally:
+            watcher.cancel()
             self._registry.discard(self._stream)
             self._stream.close()
             await self._give_back()
@@ -73,9 +76,10 @@ class StreamResponse:
         if not self._slots.is_failing:
             self._slot = Slot(self._slots, self._claim)
         first = await self._stream.open()
-        if self._slot is None:
+        if self._slot is None and not self._left:
             self._slot = Slot(self._slots, self._claim)
-        self._hub.took_slot(await self._slot.taken())
+        if self._slot is not None:
+            self._hub.took_slot(await self._slot.taken())
         return first
 
     async def _give_back(self) -> None:
@@ -83,21 +87,18 @@ class StreamResponse:
         if self._slot is not None and self._stream.has_slot:
             await self._slot.release()
 
-    async def _send(self, first: bytes, body: Outlet, receive: Receive, send: Send) -> None:
-        watcher = asyncio.ensure_future(self._watch(receive))
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await body.write(first)
-            await self._stream.run(body)
-            await self._give_back()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            watcher.cancel()
+    async def _send(self, first: bytes, body: Outlet, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await body.write(first)
+        await self._stream.run(body)
+        await self._give_back()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _watch(self, receive: Receive) -> None:
         """End the stream when the client leaves (where that can be seen: not on Lambda)."""
         while (await receive())["type"] != "http.disconnect":
             pass
+        self._left = True
         self._stream.end("gone")
 
     async def _refuse(self, error: UnavailableError, scope: Scope, receive: Receive, send: Send) -> None:

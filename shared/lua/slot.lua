@@ -1,20 +1,20 @@
 -- A stream's slot, as it stands in its user's hash under its connection (included, never run by itself).
 --
--- "<opened ms> <expires ms> <asked ms> <process> <1 if it wants acks, else 0> <client> <first topic>"
+-- "<opened ms> <expires ms> <asked ms> <clock> <1 if it wants acks, else 0> <client> <first topic>"
 --
--- `opened` rises strictly within a user, `asked` within a process. A slot that cannot be read holds nothing.
+-- `opened` rises strictly within a user, `asked` within a process's clock. A slot that cannot be read holds nothing.
 
 local function text_of_slot(slot)
   return string.format('%.0f %.0f %.0f %s %s %s %s',
-    slot.opened, slot.expires, slot.asked, slot.process, slot.acks, slot.client, slot.topic)
+    slot.opened, slot.expires, slot.asked, slot.clock, slot.acks, slot.client, slot.topic)
 end
 
 local function slot_of(connection, text)
-  local opened, expires, asked, process, acks, client, topic =
+  local opened, expires, asked, clock, acks, client, topic =
     string.match(text, '^(%d+) (%d+) (%d+) (%S+) ([01]) (%S+) (%S+)$')
   return opened and {
     connection = connection, opened = tonumber(opened), expires = tonumber(expires), asked = tonumber(asked),
-    process = process, acks = acks, client = client, topic = topic,
+    clock = clock, acks = acks, client = client, topic = topic,
   }
 end
 

@@ -3,7 +3,7 @@
 -- KEYS  1 slots of the user (hash)   2 taken away (sorted set of the stage: "<connection> <reason>" -> ms)   3 revoked
 -- ARGV  1 time in ms, '' for the server's    2 connection   3 client   4 first topic   5 ms until the slot expires
 --       6 '1' if the stream wants acks, else '0'   7 slots at most   8 policy: 'evict_oldest' or 'reject'
---       9 process   10 when it was asked for, ms by that process's clock
+--       9 clock   10 when it was asked for, ms by that clock
 --       11 what live channels begin with   12 user (hash)   13 moment in ms at which the token was issued
 --       14 ms that what was taken away is kept   15 how many of those are kept
 -- Returns {'taken', time in ms, {connection, reason, ...} of those taken away}
@@ -20,12 +20,12 @@
 --@include clock.lua
 --@include slot.lua
 
--- How far the clocks of two processes may be apart before a stream is held to be older than its successor.
+-- How far two clocks may be apart before a stream is held to be older than its successor.
 local CLOCKS_MS = 1000
 
 local time_ms = now_ms(ARGV[1])
 local connection, client, most = ARGV[2], ARGV[3], tonumber(ARGV[7])
-local process, asked = ARGV[9], tonumber(ARGV[10])
+local clock, asked = ARGV[9], tonumber(ARGV[10])
 
 local revoked_at = redis.call('ZSCORE', KEYS[3], ARGV[12])
 if revoked_at and tonumber(ARGV[13]) <= tonumber(revoked_at) then
@@ -42,7 +42,7 @@ for _, slot in ipairs(held) do
     mine = slot
   elseif slot.client ~= client then
     others[#others + 1] = slot
-  elseif slot.asked > asked + (slot.process == process and 0 or CLOCKS_MS) then
+  elseif slot.asked > asked + (slot.clock == clock and 0 or CLOCKS_MS) then
     -- This one came late: its client has given it up and opened another, which must not end for it.
     return {'overtaken', time_ms}
   else
@@ -89,7 +89,7 @@ end
 if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 
 local slot = {
-  opened = mine and mine.opened or opened, expires = time_ms + tonumber(ARGV[5]), asked = asked, process = process,
+  opened = mine and mine.opened or opened, expires = time_ms + tonumber(ARGV[5]), asked = asked, clock = clock,
   acks = ARGV[6], client = client, topic = ARGV[4],
 }
 redis.call('HSET', KEYS[1], connection, text_of_slot(slot))

@@ -38,7 +38,7 @@ async def windowed(mine: Rig, process: Process, user: str, client: str, *, wants
     recorder = Recorder(user=user, client=client, wants_acks=wants_acks)
     await process.follow(TOPIC, OTHER, recorder=recorder)
     slots = Slots(mine.upstash, mine.keys, SlotLimit(10))
-    claim = Claim(user, client, recorder.connection, TOPIC, ends_in_s=800, wants_acks=wants_acks)
+    claim = Claim(user, client, recorder.connection, TOPIC, slots.asked(), ends_in_s=800, wants_acks=wants_acks)
     process.hub.took_slot(await slots.take(claim))
     return recorder
 

@@ -590,7 +590,7 @@ def test_an_answer_to_any_other_script_is_read_or_the_log_is_away(answer: Any) -
 def test_an_answer_about_a_slot_is_understood_or_the_log_is_away(answer: Any) -> None:
     """Whoever is told that it has too many streams is told what to close, and when to come back."""
     slots = Slots(cast("Upstash", Answering(answer)), Keys("t"), SlotLimit())
-    claim = Claim("ann", "tab", "c_2", "t", ends_in_s=60, wants_acks=False)
+    claim = Claim("ann", "tab", "c_2", "t", slots.asked(), ends_in_s=60, wants_acks=False)
 
     async def take() -> Taken:
         await slots.release("ann", "c_2")

@@ -96,8 +96,8 @@ async def test_a_returning_client_supersedes_itself_at_once_wherever_it_was(mine
 async def test_a_client_meets_no_refusal_because_of_its_own_ghost(mine: Rig, start: Start) -> None:
     """Under the strict policy as well, with every slot in use, also by a process that has died."""
     async with start(TIDEMARK_STREAM_POLICY="reject", TIDEMARK_MAX_STREAMS_PER_USER="2") as app:
-        ghost = Claim("ann", "tab", "c_ghost", TOPIC, ends_in_s=800, wants_acks=False)
-        await app.deps.slots.take(ghost)
+        slots = app.deps.slots
+        await slots.take(Claim("ann", "tab", "c_ghost", TOPIC, slots.asked(), ends_in_s=800, wants_acks=False))
         other = await app.visit(client="other").greeted()
         back = await app.visit(client="tab").greeted()
         assert await held(mine) == {other.connection, back.connection}
@@ -277,6 +277,46 @@ async def test_a_client_that_leaves_gives_its_slot_back(mine: Rig, start: Start,
         assert await held(mine) == set()
 
 
+async def test_a_stream_that_was_long_in_opening_does_not_end_the_one_that_its_client_has_now(
+    mine: Rig, start: Start, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the log fails a stream asks for its slot last. Its client has given it up long before, and come back."""
+    async with start() as app:
+        monkeypatch.setattr(type(app.deps.slots), "is_failing", True)
+        with faulty.holding("read", count=2) as holding:
+            ghosts = [app.visit(client="tab"), app.visit(client="tab")]
+            await until(lambda: faulty.asked["read"] == 2, "both are being read for")
+            ghosts[0].leave()
+            monkeypatch.setattr(type(app.deps.slots), "is_failing", False)
+            stays = await app.visit(client="tab").greeted()
+            holding.release()
+            # One whose client is known to have left asks for nothing; where that cannot be known, it comes too late.
+            for ghost in ghosts:
+                await ghost.ended()
+        assert faulty.asked["take"] == 2
+        assert ghosts[1].byes == [("unavailable", True)]
+        assert await held(mine) == {stays.connection}
+        assert not stays.byes
+
+
+async def test_a_process_that_had_to_start_first_does_not_end_its_clients_next_stream(
+    mine: Rig, start: Start
+) -> None:
+    """Lambda says when a request came, to the millisecond and by one clock; the client was quicker than the start."""
+
+    def came(at: float) -> dict[str, str]:
+        return {"x-amzn-request-context": json.dumps({"timeEpoch": round(at * 1000)})}
+
+    now = time.time()
+    async with start() as warm, start() as cold:
+        stays = await warm.visit(client="tab", headers=came(now - 0.2)).greeted()
+        late = await cold.visit(client="tab", headers=came(now - 0.3)).ended()
+        assert late.byes == [("unavailable", True)]
+        assert await held(mine) == {stays.connection}
+        await cold.visit(client="tab", headers=came(now - 0.1)).greeted()
+        assert (await stays.ended()).byes == [SUPERSEDED]
+
+
 @pytest.mark.parametrize("name", ["read", "take"])
 async def test_a_stream_that_cannot_open_gives_its_slot_back(
     mine: Rig, start: Start, faulty: FaultyGateway, name: str
@@ -427,9 +467,13 @@ async def test_a_day_of_one_stream(mine: Rig, start: Start) -> None:
             app.visits.append(made)
             return made
 
-        dead = [Claim("ann", f"dead{n}", f"c_dead{n}", TOPIC, ends_in_s=800, wants_acks=False) for n in range(2)]
+        slots = app.deps.slots
+        dead = [
+            Claim("ann", f"dead{n}", f"c_dead{n}", TOPIC, slots.asked(), ends_in_s=800, wants_acks=False)
+            for n in range(2)
+        ]
         for claim in dead:
-            await app.deps.slots.take(claim)
+            await slots.take(claim)
         dead_until = BASE_S + 800 + GRACE_S
         rotations = 0
         while True:
@@ -445,8 +489,8 @@ async def test_a_day_of_one_stream(mine: Rig, start: Start) -> None:
                     break
                 await app.reconcile()
                 assert not stream.over
-                slots = await mine.redis("HGETALL", mine.keys.slots("ann"))
-                expires = {c: int(v.split(" ")[1]) / 1000 for c, v in zip(slots[::2], slots[1::2], strict=True)}
+                found = await mine.redis("HGETALL", mine.keys.slots("ann"))
+                expires = {c: int(v.split(" ")[1]) / 1000 for c, v in zip(found[::2], found[1::2], strict=True)}
                 assert expires[stream.connection] == pytest.approx(opened + life_s + GRACE_S, abs=1.1)
                 holding = {connection for connection, at in expires.items() if at > clock.seconds}
                 assert len(holding) == (3 if clock.seconds < dead_until else 1)
