@@ -46,6 +46,7 @@ GRACE_S = 10.0
 #: What was taken away is kept for twice the longest interval between two reconciles, but not more than so many.
 KEEP_TAKEN_AWAY_MS = 2 * 3600 * 1000
 MOST_TAKEN_AWAY = 10_000
+_PAUSE_S = 0.1
 _PARALLEL_TAKES = 8
 _PARALLEL_RELEASES = 2
 _MOST_TAKES, _MOST_RELEASES = 100, 1000
@@ -240,7 +241,12 @@ class Slots:
         commands = [["HDEL", key, *connections] for key, connections in by_user.items()]
         if len(commands) == 1:
             await self._store.execute(commands[0], int, timeout_s=RELEASE_TIMEOUT_S)
-        else:
+            return [None] * len(slots)
+        try:
+            await self._store.execute_all(commands, int, timeout_s=RELEASE_TIMEOUT_S)
+        except LogUnavailableError:
+            # One command is tried again by itself, several are not; and a process that ends gives many back in one.
+            await asyncio.sleep(_PAUSE_S)
             await self._store.execute_all(commands, int, timeout_s=RELEASE_TIMEOUT_S)
         return [None] * len(slots)
 

@@ -308,6 +308,28 @@ async def test_a_slot_that_was_never_taken_may_be_given_back(mine: Rig) -> None:
     assert await held(mine) == set()
 
 
+async def test_slots_that_are_given_back_together_are_not_left_behind_by_one_failure(
+    faulty: FaultyGateway, redis_server: RedisServer
+) -> None:
+    """A process that ends gives many back in one request."""
+    async with rig(redis_server.url, faulty.url, faulty.token) as mine:
+        slots = slots_of(mine)
+        claims = [claim(user=f"user{number}") for number in range(40)]
+        await asyncio.gather(*map(slots.take, claims))
+        failed: set[str] = set()
+
+        def refuse_once(name: str) -> Answer | None:
+            if name == "HDEL" or name in failed:
+                return None
+            failed.add(name)
+            return Answer.error("LOADING")
+
+        faulty.refuse = refuse_once
+        await asyncio.gather(*(slots.release(one.user, one.connection) for one in claims))
+        assert failed
+        assert await mine.redis("EXISTS", *(mine.keys.slots(one.user) for one in claims)) == 0
+
+
 async def test_giving_back_never_fails_and_never_takes_long(
     faulty: FaultyGateway, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

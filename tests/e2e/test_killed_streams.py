@@ -68,13 +68,13 @@ async def test_a_thousand_streams_of_a_killed_process_are_back_on_another_with_n
             for client in clients:
                 client.origin = Origin.local(there)
             stack.stream.kill()
-            killed_at = time.monotonic()
+            killed_at, started = time.monotonic(), sender.started
             await until(
                 lambda: all(client.live and client.current is not dead[client] for client in clients),
                 "all are back",
                 timeout_s=BACK_WITHIN_S,
             )
-            back_s, mail_came_in = time.monotonic() - killed_at, not sending.done()
+            back_s, meanwhile = time.monotonic() - killed_at, sender.started - started
             holding = {(client.current.hello or {})["connection"] for client in clients}
             held = {box: await _slots(redis, box) for box in MAILBOXES}
             await sending
@@ -84,8 +84,10 @@ async def test_a_thousand_streams_of_a_killed_process_are_back_on_another_with_n
                 "everything is delivered",
                 timeout_s=BACK_WITHIN_S,
             )
-        logger.info("%d streams were back %.2f s after the kill", len(clients), back_s)
-        assert mail_came_in
+        logger.info(
+            "%d streams were back %.2f s after the kill; %d pushes came meanwhile", len(clients), back_s, meanwhile
+        )
+        assert meanwhile > 0
         assert {name for slots in held.values() for name in slots} == holding, "dead streams' slots were taken over"
         assert [fault for client in clients for fault in faults(client, expected[client.topics[0]])] == []
         assert _refusals(clients) == Counter()
