@@ -88,6 +88,7 @@ class StreamResponse:
             await self._slot.release()
 
     async def _send(self, first: bytes, body: Outlet, send: Send) -> None:
+        await self._stream.until_writable(body)
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await body.write(first)
         await self._stream.run(body)
@@ -102,6 +103,7 @@ class StreamResponse:
         self._stream.end("gone")
 
     async def _refuse(self, error: UnavailableError, scope: Scope, receive: Receive, send: Send) -> None:
+        Outlet.of(scope, send).let_through()
         if not self._accepts_sse:
             await problem(error)(scope, receive, send)
             return

@@ -152,9 +152,14 @@ class Stream:
             self._out.fall_behind()
         return greeting + self._out.chunk()
 
+    async def until_writable(self, body: Body) -> None:
+        """Wait until the client has read what was answered before on its connection, or the stream ends."""
+        if body.paused:
+            await self._until_room(body)
+            body.let_through()
+
     async def run(self, body: Body) -> None:
-        """Send until the stream ends, beginning after `open`. Returns after the `bye`."""
-        body.on_room(self._wake)
+        """Send until the stream ends, beginning after `open` and `until_writable`. Returns after the `bye`."""
         self._wrote_at = self._clock()
         while True:
             if self._end is None and self._clock() >= self._order.ends_at:
@@ -199,6 +204,7 @@ class Stream:
 
     async def _until_room(self, body: Body) -> None:
         """Wait until the client makes room, has taken nothing for too long, or the stream ends."""
+        body.on_room(self._wake)
         began = heard_at = self._clock()
         before = unsent = body.unsent
         while body.paused and self._end is None and self._clock() < self._order.ends_at:

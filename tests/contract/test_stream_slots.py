@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.breaker import State
 from shared.slots import GRACE_S, Claim
@@ -381,6 +382,59 @@ async def test_a_stream_ends_in_time_when_its_slot_cannot_be_given_back(start: S
             visit.leave()
             await visit.ended()
             assert time.monotonic() - began < 1.5
+
+
+class Full:
+    """A connection whose client has not read the answers before this one."""
+
+    def __init__(self) -> None:
+        self.paused = True
+        self.unsent = 100_000
+        self.lingers = 0
+        self._room = asyncio.Event()
+
+    def on_room(self, callback: Callable[[], None]) -> None:
+        """Nothing is ever read."""
+
+    def let_through(self, *, linger_s: float) -> None:
+        """Let writes through."""
+        assert linger_s > 0
+        self.lingers += 1
+        self.paused = False
+        self._room.set()
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """Have an application's writes wait, as a server does."""
+
+        async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_on(message: Message) -> None:
+                await self._room.wait()
+                await send(message)
+
+            await app(scope, receive, send_on)
+
+        return waiting
+
+
+@pytest.mark.parametrize("opens", [True, False])
+async def test_a_client_that_has_not_read_earlier_answers_holds_no_place_for_ever(
+    mine: Rig, start: Start, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch, *, opens: bool
+) -> None:
+    """Nothing can be written to it, not even the head of the answer. Its stream ends as a slow one does."""
+    monkeypatch.setattr("functions.stream.session.STALLED_S", 0.2)
+    monkeypatch.setattr("functions.stream.session.LOOK_S", 0.1)
+    async with start(TIDEMARK_MAX_STREAMS="1") as app:
+        if not opens:
+            faulty.refuse = lambda _name: Answer.error("LOADING")
+        full = Full()
+        visit = Visit(full.before(app.app), app.scope("ann", socket=full))
+        app.visits.append(visit)
+        await visit.ended()
+        assert visit.byes == [("slow_consumer" if opens else "unavailable", True)]
+        assert full.lingers == 1
+        assert await held(mine) == set()
+        faulty.refuse = lambda _name: None
+        await app.visit("ben").greeted()
 
 
 # -- the end of a stream

@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from starlette.applications import Starlette
-from starlette.types import Message, Scope
+from starlette.types import ASGIApp, Message, Scope
 
 from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
+from functions.stream.outlet import EXTENSION, Socket
 from functions.stream.session import Stream
 from shared.keys import Keys
 from shared.settings import Function, Settings
@@ -39,7 +39,7 @@ _BYPASS_HEADER = ("x-tidemark-bypass", BYPASS)
 class Visit:
     """One request for a stream, and what came of it."""
 
-    def __init__(self, app: Starlette, scope: Scope) -> None:
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -175,6 +175,7 @@ class StreamApp:
         accept: str = "text/event-stream",
         ttl_s: int = 3600,
         headers: Mapping[str, str] | None = None,
+        socket: Socket | None = None,
         **query: str,
     ) -> Scope:
         """Build what an ASGI server makes of a request for a stream."""
@@ -196,6 +197,7 @@ class StreamApp:
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
+            "extensions": {} if socket is None else {EXTENSION: socket},
         }
 
     async def reconcile(self) -> None:
