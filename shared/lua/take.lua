@@ -32,6 +32,13 @@ if revoked_at and tonumber(ARGV[13]) <= tonumber(revoked_at) then
   return {'revoked', time_ms}
 end
 
+-- Whether this stream was asked for before one that has its slot already.
+local function late(slot)
+  if slot.clock == clock then return slot.asked > asked end
+  -- Nothing was asked for after it was opened: a clock that says so ran ahead, for which no client is to be refused.
+  return math.min(slot.asked, slot.opened) > asked + CLOCKS_MS
+end
+
 local held, gone = slots_in(redis.call('HGETALL', KEYS[1]), time_ms)
 local mine
 local others, taken, kept = {}, {}, {}
@@ -42,7 +49,7 @@ for _, slot in ipairs(held) do
     mine = slot
   elseif slot.client ~= client then
     others[#others + 1] = slot
-  elseif slot.asked > asked + (slot.clock == clock and 0 or CLOCKS_MS) then
+  elseif late(slot) then
     -- This one came late: its client has given it up and opened another, which must not end for it.
     return {'overtaken', time_ms}
   else

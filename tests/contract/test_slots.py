@@ -216,6 +216,14 @@ def test_what_is_asked_for_later_has_a_later_moment(mine: Rig) -> None:
     assert one.asked(BASE_MS / 1000 + 1).at_ms == BASE_MS
 
 
+async def test_a_process_whose_clock_ran_ahead_keeps_no_client_from_coming_back(mine: Rig) -> None:
+    """Its slots say that they were asked for in an hour. Elsewhere a stream of the same client opens all the same."""
+    ahead, there = slots_of(mine, now=lambda: time.time() + 3600), slots_of(mine)
+    ghost = claim("tab", asked=ahead.asked())
+    await ahead.take(ghost)
+    assert (await there.take(claim("tab", asked=there.asked()))).away == (End(ghost.connection, "superseded"),)
+
+
 # -- slots that free themselves
 
 
