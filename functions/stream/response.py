@@ -72,15 +72,18 @@ class StreamResponse:
             await self._give_back()
 
     async def _open(self) -> bytes:
-        # While the log fails one request tries for all: a second one beside it would be refused for nothing.
-        if not self._slots.is_failing:
-            self._slot = Slot(self._slots, self._claim)
-        first = await self._stream.open()
+        first = await self._stream.open(joined=self._ask_along)
         if self._slot is None and not self._left:
             self._slot = Slot(self._slots, self._claim)
         if self._slot is not None:
             self._hub.took_slot(await self._slot.taken())
         return first
+
+    def _ask_along(self) -> None:
+        """Ask for the slot beside the first read: nobody is evicted for a stream that has no live feed."""
+        # While the log fails one request tries for all: a second one beside it would be refused for nothing.
+        if not self._left and not self._slots.is_failing:
+            self._slot = Slot(self._slots, self._claim)
 
     async def _give_back(self) -> None:
         """Release the slot, unless there is none, or another stream has it."""

@@ -125,12 +125,13 @@ class Stream:
 
     # --- sending -----------------------------------------------------------------------------------------
 
-    async def open(self) -> bytes:
-        """Join the hub, read a first page, and return the first bytes of the body.
+    async def open(self, *, joined: Callable[[], None] = lambda: None) -> bytes:
+        """Join the hub, read a first page, and return the first bytes of the body. Calls ``joined`` in between.
 
         Raises LogUnavailableError, LogDefectError or TokenRevokedError; `close` must be called all the same.
         """
         await self._hub.join(self, self._order.topics)
+        joined()
         start = self._order.start
         if start == ACKED:
             start = await self._log.acked(self._order.grant.user, self._order.client) or EARLIEST

@@ -14,7 +14,7 @@
 -- A stream of the same client gives way, whatever the policy and the count. It may be run twice: a slot that its
 -- connection holds already stays where it is.
 --
--- Six billed commands. If any slot is taken away: six more, and one for each.
+-- Six billed commands, seven if others have expired. If any slot is taken away: twelve, and one for each.
 -- Lua does not roll back: what is to be found by a reconcile is written first, and the feed is told last.
 
 --@include clock.lua

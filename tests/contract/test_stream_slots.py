@@ -359,6 +359,21 @@ async def test_nobody_is_evicted_for_a_stream_that_a_full_process_cannot_serve(
         assert not first.over
 
 
+async def test_nobody_is_evicted_for_a_stream_that_has_no_live_feed(
+    mine: Rig, start: Start, faulty: FaultyGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be refused after that, come back, and evict the next."""
+    monkeypatch.setattr("shared.hub.JOIN_TIMEOUT_S", 0.2)
+    async with start(TIDEMARK_MAX_STREAMS_PER_USER="1") as app:
+        first = await app.visit(client="first").greeted()
+        faulty.refuse_feeds = True
+        refused = await app.visit("ann", "gmail:other@example.com", client="second").ended()
+        assert refused.byes == [("unavailable", True)]
+        assert faulty.asked["take"] == 1
+        assert await held(mine) == {first.connection}
+        assert not first.byes
+
+
 async def test_the_slot_is_given_back_before_the_body_ends(mine: Rig, start: Start, faulty: FaultyGateway) -> None:
     """On Lambda nothing runs on after that. The goodbye does not wait for it."""
     async with start() as app:
