@@ -3,6 +3,10 @@
 ASGI's ``send`` waits while the client does not read, and says nothing: neither that it waits, nor for how long, nor
 does it let a last word through. A stream has to know (see `functions.stream.session`). So the protocol puts itself
 into the scope's extensions as `EXTENSION`.
+
+A request that comes while another is being answered is not served, and the connection ends with that answer (RFC
+9112, section 9.3.2: whoever sends ahead must expect that). uvicorn would put it in line, and then would not tell the
+stream before it that its client has left.
 """
 
 from __future__ import annotations
@@ -20,11 +24,37 @@ class StreamProtocol(HttpToolsProtocol):
 
     _on_room: Callable[[], None] | None = None
     _lost = False
+    #: Whether a request has come before the one before it was answered.
+    _ahead = False
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, unless nothing that comes is answered any more."""
+        if not self._ahead:
+            super().data_received(data)
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._ahead = True
+            self.cycle.keep_alive = False
+            return
         super().on_message_begin()
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
+
+    def on_headers_complete(self) -> None:
+        """Serve the request, unless it came ahead of its time."""
+        if not self._ahead:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of its body."""
+        if not self._ahead:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take its end."""
+        if not self._ahead:
+            super().on_message_complete()
 
     @property
     def paused(self) -> bool:
@@ -43,8 +73,10 @@ class StreamProtocol(HttpToolsProtocol):
     def let_through(self, *, linger_s: float) -> None:
         """Let all further writes through though nobody reads, and drop the connection if that is so after some time.
 
-        Without that a client that never reads would hold the connection, and what waits for it, for ever.
+        Without that a client that never reads would hold the connection, and what waits for it, for ever. No other
+        answer follows on it: its writes would be let through as well.
         """
+        self.cycle.keep_alive = False
         self.flow.resume_writing()
         asyncio.get_running_loop().call_later(linger_s, self._drop_unless_read)
 

@@ -101,9 +101,19 @@ class Connection:
     """One HTTP request and what of its answer has come: its status, its headers, its frames."""
 
     def __init__(
-        self, port: int, target: str, headers: Mapping[str, str], method: str = "GET", *, receive_bytes: int = 0
+        self,
+        port: int,
+        target: str,
+        headers: Mapping[str, str],
+        method: str = "GET",
+        *,
+        receive_bytes: int = 0,
+        requests: int = 1,
     ) -> None:
-        """``receive_bytes`` is what the kernel takes for it while it does not read; usually megabytes."""
+        """``receive_bytes`` is what the kernel takes for it while it does not read; usually megabytes.
+
+        The same may be requested several times, without waiting for an answer.
+        """
         self._reader = EventStreamReader()
         self._frames: list[Frame] = []
         self.closed = False
@@ -112,9 +122,10 @@ class Connection:
         if receive_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self._socket.connect(("127.0.0.1", port))
-        lines = [f"{method} {target} HTTP/1.1", f"host: 127.0.0.1:{port}", "connection: close"]
+        lines = [f"{method} {target} HTTP/1.1", f"host: 127.0.0.1:{port}"]
+        lines += ["connection: close"] if requests == 1 else []
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode() * requests)
         while self._reader.status is None and self._receive():
             pass
 
@@ -173,6 +184,7 @@ class Open(Protocol):
         start: str | None = ...,
         query: Mapping[str, str] = ...,
         receive_bytes: int = ...,
+        requests: int = ...,
         **more: object,
     ) -> Connection: ...
 
@@ -220,6 +232,7 @@ def connect(
             start: str | None = None,
             query: Mapping[str, str] = NOTHING,
             receive_bytes: int = 0,
+            requests: int = 1,
             **more: object,
         ) -> Connection:
             port = (server or request.getfixturevalue("server")).port
@@ -229,7 +242,7 @@ def connect(
             authorization = token_for() if bearer is None else bearer
             sent = {**({"authorization": f"Bearer {authorization}"} if authorization else {}), **headers}
             target = f"{path}?{urlencode(asked)}"
-            connection = Connection(port, target, sent, method, receive_bytes=receive_bytes)
+            connection = Connection(port, target, sent, method, receive_bytes=receive_bytes, requests=requests)
             stack.callback(connection.close)
             return connection
 
@@ -668,6 +681,44 @@ def test_a_client_that_never_reads_again_does_not_hold_its_connection_for_ever(
     _flood(gateway, stage, 150)
     eventually(lambda: server.followers == 0, "its stream has ended", TIMEOUT_S)
     eventually(lambda: not server.connections, "its connection is gone", TIMEOUT_S)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_requests_that_are_sent_ahead_by_a_client_that_never_reads_are_not_served(
+    server: StreamServer, connect: Open, gateway: Gateway, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The goodbye of the first is let through though nobody reads. Whatever followed it would be, too."""
+    monkeypatch.setattr("functions.stream.outlet.LINGER_S", 0.5)
+    most = 0
+
+    def gone() -> bool:
+        nonlocal most
+        connections = [c for c in list(server._server.server_state.connections) if isinstance(c, StreamProtocol)]
+        most = max([most, *(c.unsent for c in connections)])
+        return not connections
+
+    _flood(gateway, stage, 150)
+    connect(TOPICS[0], start="earliest", receive_bytes=8192, requests=4)
+    eventually(gone, "its connection is gone", TIMEOUT_S)
+    assert 0 < most < 2 * MAX_BYTES
+    assert server.deps.counts["slow_consumers"] == 1
+
+
+def test_a_client_that_leaves_is_seen_to_leave_whatever_it_sent_ahead(server: StreamServer, connect: Open) -> None:
+    """Also when only the first of its requests is being answered: the others are not served at all."""
+    stream = connect(TOPICS[0], requests=3)
+    stream.take()
+    assert server.followers == 1
+    stream.close()
+    eventually(lambda: server.followers == 0, "its stream is gone")
+
+
+def test_what_was_sent_ahead_is_not_answered(connect: Open) -> None:
+    """The connection ends with the first answer: a client that sent more asks again."""
+    answer = connect(path="/healthz", headers={}, requests=3)
+    body = answer.body()
+    assert body.count(b'"status"') == 1
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize(

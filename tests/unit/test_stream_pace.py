@@ -64,3 +64,22 @@ def test_a_window_has_room_for_what_is_not_acknowledged() -> None:
     assert window.room == 2, "an ack never moves back"
     window.ack(Position(9, 0))
     assert (window.room, window.highest) == (3, Position(9, 0))
+
+
+def test_a_large_window_is_not_searched_with_every_event() -> None:
+    """A stream asks with each of them; ten thousand that wait would hold up all others."""
+    compared = 0
+
+    class Counted(Position):
+        def __gt__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return tuple.__gt__(self, other)  # type: ignore[operator]
+
+    window = Window(1000)
+    for number in range(1000):
+        position = Counted(number + 1, 0)
+        assert window.highest < position
+        window.sent(position)
+    assert window.highest == Position(1000, 0)
+    assert compared < 10_000
