@@ -674,7 +674,10 @@ fates = st.lists(st.sampled_from(["pass", "swallow", "double", "keep", "pass", "
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    appends=st.lists(st.integers(0, 2), min_size=1, max_size=20), fates=fates, crowd=st.booleans(), seed=st.randoms()
+    appends=st.lists(st.integers(0, 2), min_size=1, max_size=20),
+    fates=fates,
+    crowd=st.booleans(),
+    seed=st.randoms(use_true_random=True),
 )
 def test_whatever_the_feed_does_each_event_comes_once_and_in_order(
     redis_server: RedisServer, world: FaultyWorld, appends: list[int], fates: list[str], *, crowd: bool, seed: Any
