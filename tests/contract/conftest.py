@@ -17,6 +17,7 @@ from tests.support.queue_server import QueueServerProcess
 from tests.support.queue_set import QueueSet
 from tests.support.sqs import Sqs
 from tests.support.stored import Stored
+from tests.support.stream_rig import Clock, Process
 
 
 @pytest.fixture
@@ -31,6 +32,26 @@ async def faulty(redis_server: RedisServer) -> AsyncIterator[FaultyGateway]:
     """Give a gateway whose faults this test decides."""
     async with FaultyGateway.running(redis_server.url) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def process(mine: Rig, faulty: FaultyGateway) -> AsyncIterator[Process]:
+    """Give a process of streams that never reconciles by itself. Its `mine` must be behind `faulty`."""
+    async with Process.running(faulty, mine.keys) as running:
+        yield running
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a clock for `timed`."""
+    return Clock()
+
+
+@pytest.fixture
+async def timed(mine: Rig, faulty: FaultyGateway, clock: Clock) -> AsyncIterator[Process]:
+    """Give a process in whose streams time stands still unless the test moves it."""
+    async with Process.running(faulty, mine.keys, clock=clock) as running:
+        yield running
 
 
 @pytest.fixture

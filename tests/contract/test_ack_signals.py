@@ -26,13 +26,6 @@ async def mine(redis_server: RedisServer, faulty: FaultyGateway) -> AsyncIterato
         yield made
 
 
-@pytest.fixture
-async def process(mine: Rig, faulty: FaultyGateway) -> AsyncIterator[Process]:
-    """Give a process that never reconciles by itself."""
-    async with Process.running(faulty, mine.keys) as running:
-        yield running
-
-
 async def windowed(mine: Rig, process: Process, user: str, client: str, *, wants_acks: bool = True) -> Recorder:
     """Open a stream that wants to hear of its client's acks, with a slot that says so; it follows two topics."""
     recorder = Recorder(user=user, client=client, wants_acks=wants_acks)

@@ -33,13 +33,6 @@ async def mine(redis_server: RedisServer, faulty: FaultyGateway) -> AsyncIterato
         yield made
 
 
-@pytest.fixture
-async def process(mine: Rig, faulty: FaultyGateway) -> AsyncIterator[Process]:
-    """Give a process that never reconciles by itself."""
-    async with Process.running(faulty, mine.keys) as running:
-        yield running
-
-
 def every(number: int, fault: Callable[[str], list[str]]) -> Callable[[str, str], list[str]]:
     """Let a fault befall each so manieth live message."""
     count = itertools.count(1)

@@ -22,30 +22,10 @@ OTHER = "gmail:d@e.f"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Give a clock for `timed`."""
-    return Clock()
-
-
-@pytest.fixture
 async def mine(redis_server: RedisServer, faulty: FaultyGateway) -> AsyncIterator[Rig]:
     """Give a stage of one's own."""
     async with rig(redis_server.url, faulty.url, faulty.token) as made:
         yield made
-
-
-@pytest.fixture
-async def process(mine: Rig, faulty: FaultyGateway) -> AsyncIterator[Process]:
-    """Give a process that never reconciles by itself."""
-    async with Process.running(faulty, mine.keys) as running:
-        yield running
-
-
-@pytest.fixture
-async def timed(mine: Rig, faulty: FaultyGateway, clock: Clock) -> AsyncIterator[Process]:
-    """Give a process in whose streams time stands still unless the test moves it."""
-    async with Process.running(faulty, mine.keys, clock=clock) as running:
-        yield running
 
 
 _numbers = itertools.count()
