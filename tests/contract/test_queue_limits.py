@@ -33,6 +33,7 @@ def test_attributes_count_towards_the_size_of_a_message(ours: Sqs) -> None:
     queue.send("x" * (MIB - overhead), MessageAttributes=attributes)
     with refused("InvalidParameterValue", "Message must be shorter than 1048576 bytes."):
         queue.send("x" * (MIB - overhead + 1), MessageAttributes=attributes)
+    assert queue.counts() == (1, 0, 0)
 
 
 def test_the_size_counts_bytes_and_not_characters(ours: Sqs) -> None:
@@ -40,6 +41,7 @@ def test_the_size_counts_bytes_and_not_characters(ours: Sqs) -> None:
     queue.send("\u00e9" * 512)
     with refused("InvalidParameterValue", "Message must be shorter than 1024 bytes."):
         queue.send("\u00e9" * 513)
+    assert queue.counts() == (1, 0, 0)
 
 
 def test_a_batch_has_a_mebibyte_at_most_whatever_the_queue_allows_for_one(ours: Sqs) -> None:
@@ -75,6 +77,7 @@ def test_a_character_that_xml_does_not_have_is_refused(ours: Sqs, code: int) -> 
         queue.send(f"a{character}b")
     with refused("InvalidParameterValue"):
         queue.send("x", MessageAttributes={"a": {"DataType": "String", "StringValue": character}})
+    assert queue.counts() == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,7 @@ def test_a_message_has_a_body(ours: Sqs) -> None:
         queue.send("")
     with refused("MissingParameter", "MessageBody"):
         queue.send_batch({"Id": "1"})
+    assert queue.counts() == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +119,10 @@ def test_a_message_has_a_body(ours: Sqs) -> None:
     ],
 )
 def test_message_attributes_have_rules(ours: Sqs, attributes: dict[str, Any]) -> None:
+    queue = ours.queue()
     with refused("InvalidParameterValue"):
-        ours.queue().send("x", MessageAttributes=attributes)
+        queue.send("x", MessageAttributes=attributes)
+    assert queue.counts() == (0, 0, 0)
 
 
 # -- ids

@@ -681,6 +681,7 @@ def test_a_client_that_never_reads_again_does_not_hold_its_connection_for_ever(
     _flood(gateway, stage, 150)
     eventually(lambda: server.followers == 0, "its stream has ended", TIMEOUT_S)
     eventually(lambda: not server.connections, "its connection is gone", TIMEOUT_S)
+    assert server.deps.counts["slow_consumers"] == 1
 
 
 @pytest.mark.usefixtures("impatient")
