@@ -92,7 +92,7 @@ class Breaker:
             if epoch == self._epoch:
                 self._note_failure(error)
             raise
-        except Exception:
+        except Exception:  # whatever else is raised, the dependency has answered
             if epoch == self._epoch:
                 self._note_answer()
             raise

@@ -104,7 +104,7 @@ class Courier:
             self._counts.count("came_back")
             logger.warning("a message comes back later", extra={"code": error.code, "reason": str(error)})
             raise
-        except Exception as error:
+        except Exception as error:  # nobody knows it: a few tries, then a person has to look
             if parcel.receives < TRIES:
                 self._counts.count("came_back")
                 logger.warning("a message comes back later", exc_info=error)
@@ -174,7 +174,7 @@ class Courier:
                     raise
                 await self._bury(parcel, Death.TEMPORARY, str(error), parcel.receives)
                 return False
-            except Exception as error:
+            except Exception as error:  # the same
                 if tried == TRIES:
                     logger.exception("a message cannot be delivered")
                     reason = f"{type(error).__name__}: {error}"
