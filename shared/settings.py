@@ -48,6 +48,11 @@ class Function(Enum):
         return self in (Function.WEBHOOK, Function.DELIVER, Function.DRILL, Function.LOCAL)
 
 
+def environment() -> Mapping[str, str]:
+    """Return the environment of this process, as it is now and will be: for what is read anew each time."""
+    return os.environ
+
+
 @dataclass(frozen=True, slots=True)
 class AwsAccess:
     """Whose requests to AWS are, and in which region. Lambda puts all of it into a function's environment."""

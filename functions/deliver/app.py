@@ -19,6 +19,7 @@ from shared.errors import QueueUnavailableError
 from shared.log import Log
 from shared.sqs import Sqs
 from shared.start import Basis
+from shared.start_queues import confirmation
 
 logger = logging.getLogger("tidemark.deliver")
 
@@ -46,7 +47,7 @@ class Deps:
             basis.log,
             DeadLetters(dead_letters),
             basis.counts,
-            confirmation=basis.confirmation(),
+            confirmation=confirmation(basis),
             delivery_queue=delivery.name,
             dedupe_s=basis.settings.dedupe_s,
         )

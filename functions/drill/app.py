@@ -27,6 +27,7 @@ from shared.log import From, Log
 from shared.position import Position
 from shared.push import rfc3339
 from shared.start import Basis
+from shared.start_queues import confirmation, delivery_queue
 
 logger = logging.getLogger("tidemark.drill")
 
@@ -51,7 +52,7 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        intake = Intake(basis.log, basis.counts, queue=basis.delivery_queue(), confirmation=basis.confirmation())
+        intake = Intake(basis.log, basis.counts, queue=delivery_queue(basis), confirmation=confirmation(basis))
         return cls(basis, intake)
 
 
