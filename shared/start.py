@@ -5,7 +5,7 @@ What only some are built from is in the modules ``start_…`` beside this one: n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.breaker import Breaker
 from shared.counts import Counts
@@ -18,8 +18,7 @@ from shared.settings import Function, Settings
 from shared.upstash import Upstash
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
+class Basis(NamedTuple):
     """What every function is built from; one a process, or one for each of its event loops."""
 
     settings: Settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from functions.deliver.backoff import hidden_s
 from functions.deliver.courier import Courier, Parcel
@@ -24,8 +23,7 @@ from shared.start_queues import confirmation
 logger = logging.getLogger("tidemark.deliver")
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the deliver function needs. ``sources`` are the queues that its batches come from, by name."""
 
     log: Log

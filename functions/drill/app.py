@@ -11,9 +11,8 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from functions.drill.observer import Observer
 from shared import error_reports
@@ -42,8 +41,7 @@ _POLL_S = 0.5
 _NO_FAILOVER = "failover of the database: it has no call for one"
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What a drill needs: the way that every push goes, and the way that every event comes."""
 
     basis: Basis

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -34,8 +34,7 @@ MAX_PAGE = 500
 _ACKED = "acked"
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the replay function needs."""
 
     log: Log

@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -45,8 +45,7 @@ from shared.tokens import Grant, TokenVerifier
 REQUEST_CONNECTIONS = 14
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the stream function needs. ``clock`` is monotonic seconds, ``now`` Unix seconds."""
 
     log: Log
