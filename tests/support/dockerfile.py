@@ -41,7 +41,7 @@ def of(stage: list[Instruction], word: str) -> list[Instruction]:
 
 
 def let_through(ignore: Path, path: str) -> bool:
-    """Whether a ``.dockerignore`` leaves a file in the context: the last line that matches it or its folder decides."""
+    """Whether a ``.dockerignore`` leaves a file in: the last line that matches it, or its folder, decides."""
     names = [path, *(str(folder) for folder in Path(path).parents)]
     kept = True
     for line in ignore.read_text(encoding="utf-8").splitlines():
