@@ -10,7 +10,6 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -34,8 +33,7 @@ class Event(NamedTuple):
     message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RawPush:
+class RawPush(NamedTuple):
     """A push that could not be read, as it came: its size and hash, and its body or, of a too large one, the head.
 
     ``pubsub`` holds the headers that an unwrapped push carries its metadata in.
@@ -44,7 +42,7 @@ class RawPush:
     size: int
     sha256: str
     head: bytes
-    pubsub: Mapping[str, str] = field(default_factory=dict)
+    pubsub: Mapping[str, str]
 
     @property
     def is_whole(self) -> bool:

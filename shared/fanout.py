@@ -10,7 +10,6 @@ An event is encoded once and the same bytes go to every follower.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from shared.entry import Entry, Reading, TopicRead
 from shared.follower import Event, Follower, Proven
@@ -19,39 +18,39 @@ from shared.position import ZERO, Position
 _MAX_PENDING = 1000
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Counters:
     """What the hub has done since it began."""
 
-    live_messages: int = 0
-    signals: int = 0
-    feeds_opened: int = 0
-    reads: int = 0
-    missed: int = 0
-    fences: int = 0
-    gaps: int = 0
-    suspected_feeds: int = 0
+    def __init__(self) -> None:
+        self.live_messages = 0
+        self.signals = 0
+        self.feeds_opened = 0
+        self.reads = 0
+        self.missed = 0
+        self.fences = 0
+        self.gaps = 0
+        self.suspected_feeds = 0
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Topic:
     """One topic that is followed, or was a moment ago."""
 
-    name: str
-    followers: set[Follower] = field(default_factory=set)
-    #: Everything up to here has been handed out; None until a first read, made after the feed opened, has said.
-    proven: Position | None = None
-    #: The clock of that first read.
-    seeded: Position = ZERO
-    #: The last event handed out: an event that follows it directly names it as `prev`.
-    newest: Position = ZERO
-    born_told: Position = ZERO
-    #: Live events that wait for a read.
-    pending: list[Entry] = field(default_factory=list)
-    overflowed: bool = False
-    #: An event that a reconcile found before the feed brought it.
-    late: Position | None = None
-    empty_since: float | None = None
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.followers: set[Follower] = set()
+        #: Everything up to here has been handed out; None until a first read, made after the feed opened, has said.
+        self.proven: Position | None = None
+        #: The clock of that first read.
+        self.seeded = ZERO
+        #: The last event handed out: an event that follows it directly names it as `prev`.
+        self.newest = ZERO
+        self.born_told = ZERO
+        #: Live events that wait for a read.
+        self.pending: list[Entry] = []
+        self.overflowed = False
+        #: An event that a reconcile found before the feed brought it.
+        self.late: Position | None = None
+        self.empty_since: float | None = None
 
     def has_forgotten(self, read: TopicRead) -> bool:
         """Whether an event that was handed out is missing in the log under an event that followed it."""

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from bench.key_server import key_server
+from infra.local.push_signer import AUDIENCE, SERVICE_ACCOUNT, PushSigner, new_key
 from infra.packaging import DEPLOYED, Target, build
 from shared.settings import Function
 from shared.tokens import mint
@@ -41,13 +43,16 @@ NEVER = {"anyio", "certifi", "cffi", "h11", "httpcore"} | OF_OLD
 SPARE = ("sentry_sdk.integrations.dedupe", "sentry_sdk.integrations.logging", "aws_lambda_powertools")
 SERVER = {Function.STREAM: ("functions.stream.server", "uvicorn", "uvloop")}
 SLOW = ("httpcore", "importlib.resources", "email.mime", "unittest", "xml", "sqlite3")
+SIGNER = PushSigner(new_key())
+GENUINE = {"TIDEMARK_PUSH_AUDIENCE": AUDIENCE, "TIDEMARK_PUSH_SERVICE_ACCOUNT": SERVICE_ACCOUNT}
 AWS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 
 
 def push() -> dict[str, Any]:
+    """Give a genuine one: its keys have to be fetched, with what fetches them."""
     data = base64.b64encode(b'{"emailAddress":"a@b.c","historyId":7}').decode()
     body = {"message": {"data": data, "messageId": "1"}, "subscription": "projects/p/subscriptions/s"}
-    return function_url_event("POST", "/push", body=json.dumps(body).encode())
+    return function_url_event("POST", "/push", headers=SIGNER.authorization(), body=json.dumps(body).encode())
 
 
 def replay() -> dict[str, Any]:
@@ -76,18 +81,20 @@ def starts(
     """Give what came of starting each of them, with a request for those that take them."""
     queues = {"TIDEMARK_QUEUE_URL": "q.fifo", "TIDEMARK_DEAD_LETTER_URL": "d"}
     settings = environment(gateway, f"packed{os.getpid()}", SENTRY_DSN="https://key@sentry.test/1")
-    settings |= {name: queue_server.queue_url(queue) for name, queue in queues.items()} | AWS
-    return {
-        function: start(
-            trees[function],
-            f"functions.{function.value}.handler",
-            *SERVER.get(function, ()),
-            settings=settings,
-            events=EVENTS.get(function),
-            spare=SPARE,
-        )
-        for function in DEPLOYED
-    }
+    settings |= {name: queue_server.queue_url(queue) for name, queue in queues.items()} | AWS | GENUINE
+    with key_server(SIGNER) as url:
+        settings |= {"TIDEMARK_PUSH_AUTH": "on", "TIDEMARK_PUSH_JWKS_URL": url}
+        return {
+            function: start(
+                trees[function],
+                f"functions.{function.value}.handler",
+                *SERVER.get(function, ()),
+                settings=settings,
+                events=EVENTS.get(function),
+                spare=SPARE,
+            )
+            for function in DEPLOYED
+        }
 
 
 @pytest.mark.parametrize("function", DEPLOYED, ids=lambda function: function.value)

@@ -78,7 +78,7 @@ async def test_a_push_of_256_kib_that_was_put_back_and_is_unreadable_still_is_ke
 ) -> None:
     """Redriven in vain it comes back as it was, and can be redriven again."""
     body = filler * MAX_PUSH_BYTES
-    push = RawPush(len(body), hashlib.sha256(body).hexdigest(), body)
+    push = RawPush(len(body), hashlib.sha256(body).hexdigest(), body, {})
     rig.put(Delivery(push, ACCEPTED_AT))
     assert (await rig.run()).failed == []
     (letter,) = rig.letters()

@@ -309,7 +309,7 @@ def _letter(content: Event | RawPush) -> DeadLetter:
 
 def _raw(push: Push) -> RawPush:
     body = json.dumps(push.body()).encode()
-    return RawPush(len(body), "hash", body)
+    return RawPush(len(body), "hash", body, {})
 
 
 def test_what_was_rejected_must_be_among_the_dead_letters() -> None:
