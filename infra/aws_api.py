@@ -86,5 +86,6 @@ class Aws:
             action = f"{service}:{''.join(word.capitalize() for word in operation.split('_'))}"
             why = f"the permission {action} is missing: {told.get('Message', code)}"
         else:
-            why = f"AWS: {code}: {told.get('Message', '')}"
+            # Of somebody between, it may be a page.
+            why = f"AWS: {code}: {' '.join(str(told.get('Message', '')).split())[:200]}"
         return AwsRefusedError(code, why)

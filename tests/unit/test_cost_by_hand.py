@@ -48,8 +48,8 @@ def cents(*amounts: float) -> list[float]:
     return [round(amount, 2) for amount in amounts]
 
 
-# The functions around it, at 256 MB: 60 ms a push, a replay and an ack; 150 ms a delivery, one push in a thousand; and
-# 1.3 s every five minutes, for the schedule.
+# The functions around it, at 256 MB: 60 ms a push, replay or ack; 150 ms a delivery, one push in a thousand; and a
+# call by schedule every five minutes, 1.3 s.
 QUEUED = PUSHES * 0.001
 ANSWERED = ACKS + REPLAYS
 SCHEDULED = 12 * 730
