@@ -67,7 +67,8 @@ class Examination:
         if any(self._environ.get(name) for name in QUEUE_URLS):
             return region_of(self._environ.get(QUEUE_URLS[0], "")) is not None
         named = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
-        return self._running is None and any(self._environ.get(name) for name in named)
+        elsewhere = self._running is None or self._environ.get(LOG_URL)
+        return bool(elsewhere) and any(self._environ.get(name) for name in named)
 
     def _account(self) -> AccountLook:
         region = region_of(self._environ.get(QUEUE_URLS[0], ""))

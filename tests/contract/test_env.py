@@ -19,6 +19,7 @@ WEBHOOK = {
     "TIDEMARK_QUEUE_URL": "https://sqs.eu-west-1.amazonaws.com/1/q.fifo",
     "TIDEMARK_BREAKER_S": "30",
     "POWERTOOLS_SERVICE_NAME": "webhook",
+    "TIDEMARK_SECRET_VERSION": "0e1f",
     "PYTHONPATH": "/var/task",
 }
 STREAM = {
