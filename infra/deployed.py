@@ -28,8 +28,8 @@ _OUTPUTS: Final = {
 }
 #: Those whose settings commands need. Where two have the same setting, the first one's counts.
 _FUNCTIONS: Final = ("webhook", "stream", "replay", "deliver")
-#: Of a function's environment, what is a setting of ours; the rest is Lambda's, the adapter's, for logs, or there to change
-#: with the secret.
+#: Of a function's environment, what is a setting of ours; the rest is Lambda's, the adapter's, for logs, or a mark
+#: of the secret's version.
 _SETTING: Final = re.compile(r"(?!TIDEMARK_SECRET_VERSION)(TIDEMARK|UPSTASH_REDIS)_[A-Z0-9_]+|SENTRY_DSN")
 #: Settings of the operator's own, which no deployment has.
 _OPERATORS: Final = ("TIDEMARK_DATA_DIR", "TIDEMARK_TEST_")
