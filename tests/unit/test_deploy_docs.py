@@ -41,7 +41,7 @@ def names(row: str) -> list[str]:
 
 def test_every_alarm_is_described_and_no_other() -> None:
     """With what to do about it."""
-    made = re.findall(r"\bname: \"(\w+)\"", (ROOT / "infra/deployment/alarms.cjs").read_text())
+    made = re.findall(r"^  - name: (\w+)$", (ROOT / "infra/deployment/alarms.yml").read_text(), re.MULTILINE)
     told = [
         name for row in re.findall(r"^\| (`\w+`.*?) \|", section("Alarms"), re.MULTILINE) for name in row.split(", ")
     ]
