@@ -150,7 +150,9 @@ async def test_who_answers_instead_of_the_function_is_told_apart(
     gateway: GatewayProcess, command: Command, answer: Part, fix: str
 ) -> None:
     """By what it answers to /healthz; nothing else is asked of that function then."""
-    ran = await visited(command, gateway, {"/healthz": answer}, "stream")
+    requests: Requests = []
+    ran = await visited(command, gateway, {"/healthz": answer}, "stream", requests=requests)
+    assert [target for target, _ in requests] == ["/healthz"]
     level, what, told = one(ran, "stream")
     assert (ran.code, level, told.startswith(fix)) == (1, "FAIL", True), (what, told)
 
