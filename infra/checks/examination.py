@@ -109,9 +109,10 @@ class Examination:
         return told
 
     def _origins(self) -> Origins:
-        if self._url is not None:
-            return Origins.one(self._url)
         named = Origins.of(self._environ)
+        if self._url is not None:
+            # The browser's origin takes no pushes.
+            return Origins(None, self._url, self._url) if self._url == named.browser else Origins.one(self._url)
         if any(named.names()) or self._running is None:
             return named
         return Origins.one(str(self._running["url"]))

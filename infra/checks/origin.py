@@ -36,8 +36,8 @@ class Origins:
     def names(self) -> Iterator[tuple[str, str]]:
         """Name each that is known; where all are one, it is the origin."""
         functions = {"webhook": self.webhook, "stream": self.stream, "replay": self.replay}
-        if self.webhook and len(set(functions.values())) == 1:
-            yield "origin", self.webhook
+        if self.stream and self.stream == self.replay and self.webhook in (None, self.stream):
+            yield "origin", self.stream
         else:
             yield from ((name, url) for name, url in functions.items() if url)
 

@@ -127,6 +127,30 @@ async def test_a_good_deployment_is_found_well_and_left_in_peace(gateway: Gatewa
     assert "authorization" not in pushed
 
 
+async def test_an_origin_that_only_browsers_use_takes_no_pushes(gateway: GatewayProcess, command: Command) -> None:
+    """It has no webhook behind it."""
+    requests: Requests = []
+
+    async def answer(connection: Connection) -> None:
+        while True:
+            first, _ = await connection.request()
+            requests.append((first, connection.headers))
+            await WELL[urlsplit(first.split()[1]).path](connection)
+
+    async with ScriptedServer.running(answer) as server:
+        settings = environment(gateway, own_stage(), TIDEMARK_BROWSER_URL=server.url, TIDEMARK_CORS_ORIGINS=PAGE)
+        settings |= {
+            "TIDEMARK_PUSH_AUTH": "on",
+            "TIDEMARK_PUSH_AUDIENCE": "a",
+            "TIDEMARK_PUSH_SERVICE_ACCOUNT": "a@b.c",
+        }
+        settings["TIDEMARK_PUSH_JWKS_URL"] = f"http://127.0.0.1:{free_port()}/keys"
+        ran = await asyncio.to_thread(command, "doctor", "--url", server.url, settings=settings)
+    told = {what.partition(": ")[0]: level for what, (level, _) in findings(ran).items()}
+    assert (told["origin"], told["stream"], told["replay"], "push" in told) == ("ok", "ok", "ok", False)
+    assert not [first for first, _ in requests if first.startswith("POST")]
+
+
 @pytest.mark.parametrize(
     ("answer", "fix"),
     [
