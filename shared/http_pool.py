@@ -30,6 +30,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, url: str, *, max_connections: int, socket_options: Iterable[SocketOption] = ()) -> None:
         origin = httpx.URL(url)
+        if origin.scheme not in ("http", "https") or not origin.host:
+            raise httpx.UnsupportedProtocol(f"this is no address of a server: {url}")
         self._origin = (origin.scheme, origin.host, origin.port)
         self._port = origin.port or (443 if origin.scheme == "https" else 80)
         self._tls = _tls_context() if origin.scheme == "https" else None
