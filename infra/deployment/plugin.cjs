@@ -12,7 +12,6 @@ const SWITCHES = {
   sentry: ["on", "off"],
   bypass: ["on", "off"],
   cdn: ["on", "off"],
-  alarms: ["on", "off"],
   streams_on: ["lambda", "managed"],
   queues_on_remove: ["Delete", "Retain"],
   artifacts: ["build", "prebuilt"],
