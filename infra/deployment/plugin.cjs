@@ -16,7 +16,14 @@ const SWITCHES = {
   queues_on_remove: ["Delete", "Retain"],
   artifacts: ["build", "prebuilt"],
 };
-// With these a command reaches past CloudFormation, which alone can resolve secrets.
+// Options that are of no use, or do harm, without another.
+const NEEDED = [
+  ["streams_on=managed", "managed_subnets"],
+  ["streams_on=managed", "managed_security_groups"],
+  ["cdn_domain", "cdn_certificate"],
+  ["reserve_stream", "reserve_webhook"], // streams would starve it
+];
+// With this a command reaches past CloudFormation, which alone can resolve secrets.
 const REFUSED = "would write the functions' environment with the names of secrets instead of secrets: deploy the stage";
 
 class Tidemark {
@@ -65,6 +72,15 @@ class Tidemark {
         throw new this.error(`the option ${name} must be ${allowed.join(" or ")}, not ${value}`);
       }
     }
+    for (const [name, needed] of NEEDED) {
+      if (this.isGiven(name) && !this.isGiven(needed)) throw new this.error(`the option ${name} needs ${needed}`);
+    }
+  }
+
+  isGiven(name) {
+    const [option, value] = name.split("=");
+    const found = this.option(option);
+    return value === undefined ? ![null, undefined, ""].includes(found) : found === value;
   }
 
   given() {
@@ -90,7 +106,7 @@ class Tidemark {
   }
 
   artifacts() {
-    if (this.option("artifacts") === "build") this.run("make", ["artifacts"]);
+    if (this.option("artifacts") === "build") this.run("make", ["artifacts"], { stdio: ["ignore", "inherit", "inherit"] });
     for (const name of FUNCTIONS) {
       const { artifact } = this.serverless.service.getFunction(name).package;
       if (!fs.existsSync(path.resolve(this.serverless.serviceDir, artifact))) {
@@ -106,17 +122,23 @@ class Tidemark {
     const provider = this.serverless.getProvider("aws");
     const argv = ["-m", "infra.deployment.preflight", "--stage", this.stage, "--region", provider.getRegion()];
     const profile = this.serverless.processedInput.options["aws-profile"];
-    this.run(".venv/bin/python", argv, {
+    const version = this.run(".venv/bin/python", argv, {
       input: JSON.stringify(environments),
+      stdio: ["pipe", "pipe", "inherit"],
       env: profile ? { ...process.env, AWS_PROFILE: profile } : process.env,
     });
+    this.log.notice(`Settings and secrets of ${this.stage} are as the functions want them`);
+    // CloudFormation resolves a secret anew only where something else changes as well: this does when the secret has.
+    for (const name of FUNCTIONS) {
+      this.serverless.service.getFunction(name).environment.TIDEMARK_SECRET_VERSION = version.trim();
+    }
   }
 
-  run(command, argv, options = {}) {
-    const stdio = [options.input === undefined ? "ignore" : "pipe", "inherit", "inherit"];
-    const done = spawnSync(command, argv, { cwd: this.serverless.serviceDir, stdio, ...options });
+  run(command, argv, options) {
+    const done = spawnSync(command, argv, { cwd: this.serverless.serviceDir, encoding: "utf8", ...options });
     if (done.error?.code === "ENOENT") throw new this.error(`there is no ${command}: make .venv/.local makes it`);
     if (done.status !== 0) throw new this.error(`${command} ${argv.slice(0, 2).join(" ")} has failed: see above`);
+    return done.stdout;
   }
 }
 
