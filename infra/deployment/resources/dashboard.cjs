@@ -25,7 +25,9 @@ module.exports = async ({ resolveVariable }) => {
     height: 6,
     properties: { title, metrics, stat, period: 300, region: "${AWS::Region}", view: "timeSeries" },
   }));
-  const alarms = [...LINES, ...METRICS].map(({ name }) => `\${${name}Alarm.Arn}`);
+  const alarms = [...LINES, ...METRICS].map(
+    ({ name }) => `arn:\${AWS::Partition}:cloudwatch:\${AWS::Region}:\${AWS::AccountId}:alarm:tidemark-${stage}-${name}`,
+  );
   widgets.unshift({ type: "alarm", x: 0, y: 0, width: 24, height: 3, properties: { title: "Alarms", alarms } });
   return {
     Resources: {
