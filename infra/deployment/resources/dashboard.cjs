@@ -1,10 +1,9 @@
 "use strict";
 // One page: which alarms ring, and how much goes through each function and waits in each queue.
 
-const { LINES, METRICS } = require("../alarms.cjs");
-
 module.exports = async ({ resolveVariable }) => {
   const stage = await resolveVariable("sls:stage");
+  const { lines, metrics } = await resolveVariable("file(infra/deployment/alarms.yml)");
   const functions = ["webhook", "stream", "replay", "deliver", "drill"].map((name) => `tidemark-${stage}-${name}`);
   const ofFunctions = (metric) => functions.map((name) => ["AWS/Lambda", metric, "FunctionName", name]);
   const ofQueues = (metric) =>
@@ -15,17 +14,17 @@ module.exports = async ({ resolveVariable }) => {
     ["A push, ms", [["AWS/Lambda", "Duration", "FunctionName", `tidemark-${stage}-webhook`]], "p95"],
     ["Errors", ofFunctions("Errors"), "Sum"],
     ["Waiting in queues", ofQueues("ApproximateNumberOfMessagesVisible"), "Maximum"],
-    ["Log lines", LINES.map(({ name }) => [`Tidemark/${stage}`, name]), "Sum"],
+    ["Log lines", lines.map(({ name }) => [`Tidemark/${stage}`, name]), "Sum"],
   ];
-  const widgets = graphs.map(([title, metrics, stat], n) => ({
+  const widgets = graphs.map(([title, shown, stat], n) => ({
     type: "metric",
     x: (n % 3) * 8,
     y: 3 + Math.floor(n / 3) * 6,
     width: 8,
     height: 6,
-    properties: { title, metrics, stat, period: 300, region: "${AWS::Region}", view: "timeSeries" },
+    properties: { title, metrics: shown, stat, period: 300, region: "${AWS::Region}", view: "timeSeries" },
   }));
-  const alarms = [...LINES, ...METRICS].map(
+  const alarms = [...lines, ...metrics].map(
     ({ name }) => `arn:\${AWS::Partition}:cloudwatch:\${AWS::Region}:\${AWS::AccountId}:alarm:tidemark-${stage}-${name}`,
   );
   widgets.unshift({ type: "alarm", x: 0, y: 0, width: 24, height: 3, properties: { title: "Alarms", alarms } });
