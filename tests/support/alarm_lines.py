@@ -3,7 +3,7 @@
     assert "LogAway" in rung(caplog.records)
 
 The lines are what the functions' own formatter makes of the records. A pattern is evaluated as CloudWatch Logs does
-("Filter pattern syntax for metric filters"), as far as ours go: comparisons of text, ``&&`` before ``||``, no brackets.
+("Filter pattern syntax for metric filters"), as far as ours go: comparisons of text, ``&&`` before ``||``.
 """
 
 from __future__ import annotations
