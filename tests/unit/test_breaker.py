@@ -11,6 +11,7 @@ import pytest
 from shared.breaker import FAILURES, FIRST_OPEN_S, OPEN_S, Breaker, State
 from shared.counts import Counts
 from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
+from tests.support.alarm_lines import rung
 
 
 class Clock:
@@ -262,3 +263,4 @@ async def test_each_change_is_logged(breaker: Breaker, clock: Clock, caplog: pyt
         (logging.WARNING, "half_open", None),
         (logging.INFO, "closed", None),
     ]
+    assert [rung([record]) for record in caplog.records] == [{"LogAway"}, set(), set()]
