@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from infra.checks.queues import examine_queues
 from shared.settings import Function, Settings
+from tests.support.command import Command
 from tests.support.moto_server import MotoServerProcess
 from tests.support.osls import PUSH_ACCOUNT, SECRET, Osls
 
@@ -85,7 +86,9 @@ def adapter(aws: Aws) -> str:
     return f"adapter_layer={layer['LayerVersionArn']}"
 
 
-async def test_a_stage_is_deployed_again_rolled_back_and_removed(aws: Aws, adapter: str, tmp_path: Path) -> None:
+async def test_a_stage_is_deployed_again_rolled_back_and_removed(
+    aws: Aws, adapter: str, tmp_path: Path, command: Command
+) -> None:
     """Each step leaves what it should; the second deployment brings new code, an option, and a rotated secret."""
     osls = Osls(tmp_path, {**KEYS, "AWS_ENDPOINT_URL": aws.url})
     stage = ("--stage", STAGE)
@@ -122,6 +125,18 @@ async def test_a_stage_is_deployed_again_rolled_back_and_removed(aws: Aws, adapt
         assert aws.environment(name)["TIDEMARK_CONFIRM_S"] == "30"
     assert sources(aws) == {f"tidemark-{STAGE}-delivery.fifo", f"tidemark-{STAGE}-confirmation"}
     assert {role_of(aws, name) for name in functions} == roles
+
+    # `tidemark env` finds the settings of all of them, and what only the stack tells.
+    told = command("env", STAGE, settings={**KEYS, "AWS_ENDPOINT_URL": aws.url, "AWS_REGION": "us-east-1"})
+    assert (told.code, told.err) == (0, "")
+    exported = dict(line.removeprefix("export ").split("=", 1) for line in told.out.splitlines())
+    assert exported["TIDEMARK_STAGE"] == f"'{STAGE}'"
+    assert exported["TIDEMARK_CONFIRM_S"] == "'30'"
+    queues = {"QUEUE": "delivery.fifo", "DEAD_LETTER": "dead-letters", "CONFIRM_QUEUE": "confirmation"}
+    for name, queue in queues.items():
+        assert exported[f"TIDEMARK_{name}_URL"].endswith(f"/tidemark-{STAGE}-{queue}'")
+    assert {"UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN", "TIDEMARK_TOKEN_KEYS"} <= exported.keys()
+    assert not [name for name in exported if name.startswith(("AWS_LWA", "POWERTOOLS")) or "SECRET_VERSION" in name]
 
     listed = osls.done("deploy", "list", *stage)
     timestamps = re.findall(r"Timestamp: (\d+)", listed)
