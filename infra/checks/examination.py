@@ -62,13 +62,12 @@ class Examination:
 
     def _is_at_aws(self) -> bool:
         """Whether a deployment at AWS is looked at, or an account before its first one; and no local stack."""
-        if self._environ.get("AWS_ENDPOINT_URL"):
-            return True
         if any(self._environ.get(name) for name in QUEUE_URLS):
-            return region_of(self._environ.get(QUEUE_URLS[0], "")) is not None
+            at_aws = region_of(self._environ.get(QUEUE_URLS[0], "")) is not None
+            return at_aws or bool(self._environ.get("AWS_ENDPOINT_URL"))
+        elsewhere = self._running is None or bool(self._environ.get(LOG_URL))
         named = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE")
-        elsewhere = self._running is None or self._environ.get(LOG_URL)
-        return bool(elsewhere) and any(self._environ.get(name) for name in named)
+        return elsewhere and any(self._environ.get(name) for name in named)
 
     def _account(self) -> AccountLook:
         region = region_of(self._environ.get(QUEUE_URLS[0], ""))
