@@ -23,6 +23,8 @@ const NEEDED = [
   ["cdn_domain", "cdn_certificate"],
   ["reserve_stream", "reserve_webhook"], // streams would starve it
 ];
+// Options that do not go together.
+const EXCLUDED = [["streams_on=managed", "reserve_stream"]]; // instances have no concurrency to reserve
 // With this a command reaches past CloudFormation, which alone can resolve secrets.
 const REFUSED = "would write the functions' environment with the names of secrets instead of secrets: deploy the stage";
 
@@ -74,6 +76,9 @@ class Tidemark {
     }
     for (const [name, needed] of NEEDED) {
       if (this.isGiven(name) && !this.isGiven(needed)) throw new this.error(`the option ${name} needs ${needed}`);
+    }
+    for (const [name, other] of EXCLUDED) {
+      if (this.isGiven(name) && this.isGiven(other)) throw new this.error(`the option ${name} excludes ${other}`);
     }
   }
 

@@ -170,8 +170,8 @@ def test_queues_are_as_doctor_wants_them(template: Template) -> None:
         assert queue["SqsManagedSseEnabled"] is True
         assert "RedrivePolicy" not in queue
         assert template.function("deliver")["Timeout"] < queue["VisibilityTimeout"]
-        assert template.resources[name]["UpdateReplacePolicy"] == "Retain"
-        assert template.resources[name]["DeletionPolicy"] == ("Retain" if template.stage == "prod" else "Delete")
+        kept = template.stage == "prod" and name != "ConfirmQueue"
+        assert template.resources[name]["DeletionPolicy"] == ("Retain" if kept else "Delete")
     delivery = queues["DeliveryQueue"]
     assert (delivery["FifoQueue"], delivery["QueueName"]) == (True, f"tidemark-{template.stage}-delivery.fifo")
     assert (delivery["DeduplicationScope"], delivery["FifoThroughputLimit"]) == ("messageGroup", "perMessageGroupId")
@@ -330,6 +330,9 @@ def test_one_origin_for_the_browser_holds_nothing_back(templates: Mapping[str, T
             assert {"GET", "POST", "OPTIONS"} < set(behavior["AllowedMethods"])
             assert behavior["CachePolicyId"] == "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
             assert behavior["OriginRequestPolicyId"] == "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+        # What is kept of errors would be told to everybody.
+        assert {error["ErrorCachingMinTTL"] for error in config["CustomErrorResponses"]} == {0}
+        assert {400, 403, 404, 503} < {error["ErrorCode"] for error in config["CustomErrorResponses"]}
         for origin in config["Origins"]:
             assert origin["CustomOriginConfig"]["OriginReadTimeout"] >= 60
             assert origin["CustomOriginConfig"]["OriginProtocolPolicy"] == "https-only"

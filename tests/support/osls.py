@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from infra.deployment.environments import SECRETS
@@ -21,6 +22,7 @@ from tests.support.require import require
 
 OSLS = ROOT / "node_modules/.bin/osls"
 TIMEOUT_S = 60.0
+LEAST_NODE = (20, 19)
 #: Nobody listens there: a request to it fails at once.
 NOWHERE = "http://127.0.0.1:9"
 PUSH_ACCOUNT = "push@project.iam.gserviceaccount.com"
@@ -35,11 +37,20 @@ SECRET = {
 assert set(SECRETS) < SECRET.keys()
 
 
+@cache
+def _node() -> tuple[int, ...]:
+    """Return the version of node, or nothing where there is none."""
+    if shutil.which("node") is None:
+        return ()
+    told = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
+    return tuple(int(part) for part in told.strip().removeprefix("v").split("."))
+
+
 class Osls:
     """One copy of the project. Without `environ` there are no credentials, and no way to the internet."""
 
     def __init__(self, directory: Path, environ: Mapping[str, str] | None = None) -> None:
-        require(shutil.which("node") is not None and OSLS.exists(), "node, and what npm ci installs")
+        require(_node() >= LEAST_NODE and OSLS.exists(), "node 20.19 or newer, and what npm ci installs")
         # osls packages in the project's directory, and one run would clear away what another has made there.
         self._project = directory / "project"
         self._project.mkdir(parents=True)

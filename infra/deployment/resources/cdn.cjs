@@ -24,6 +24,12 @@ const behavior = (target) => ({
   OriginRequestPolicyId: "b689b0a8-53d0-40ab-baf2-68738e2966ac", // AWS's AllViewerExceptHostHeader
 });
 
+// CloudFront keeps errors for 10 s unless told otherwise, by their path alone: one user's 403 would be everybody's.
+const errors = [400, 403, 404, 405, 414, 416, 500, 501, 502, 503, 504].map((code) => ({
+  ErrorCode: code,
+  ErrorCachingMinTTL: 0,
+}));
+
 module.exports = async ({ resolveVariable }) => {
   if ((await resolveVariable("param:cdn")) === "off") return {};
   const domain = await resolveVariable("param:cdn_domain, null");
@@ -49,6 +55,7 @@ module.exports = async ({ resolveVariable }) => {
             ...(domain ? own : {}),
             Origins: [origin("stream", "StreamLambdaFunctionUrl"), origin("replay", "ReplayLambdaFunctionUrl")],
             DefaultCacheBehavior: behavior("replay"),
+            CustomErrorResponses: errors,
             CacheBehaviors: [{ PathPattern: "/events", ...behavior("stream") }],
           },
         },
