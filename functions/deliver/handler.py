@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+from shared.cold_start import cold_start
 
-# All that is imported stays: looking for what does not would take a tenth of the cold start.
-gc.disable()
+with cold_start():
+    from functions.deliver.app import Deliver, Deps
+    from shared.settings import Function
+    from shared.start import start
 
-from functions.deliver.app import Deliver, Deps
-from shared.settings import Function
-from shared.start import start
-
-handler = Deliver(Deps.of(start(Function.DELIVER)))
-
-# Nor is it looked through later, in a request.
-gc.freeze()
-gc.enable()
+    handler = Deliver(Deps.of(start(Function.DELIVER)))

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import gc
+from shared.cold_start import cold_start
 
-# All that is imported stays: looking for what does not would take a tenth of the cold start.
-gc.disable()
+with cold_start():
+    from functions.webhook.app import Deps, build_app
+    from shared.lambda_handler import lambda_handler
+    from shared.settings import Function
+    from shared.start import start
 
-from functions.webhook.app import Deps, build_app
-from shared.lambda_handler import lambda_handler
-from shared.settings import Function
-from shared.start import start
-
-handler = lambda_handler(build_app(Deps.of(start(Function.WEBHOOK))))
-
-# Nor is it looked through later, in a request.
-gc.freeze()
-gc.enable()
+    handler = lambda_handler(build_app(Deps.of(start(Function.WEBHOOK))))

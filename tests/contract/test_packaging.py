@@ -19,9 +19,6 @@ from infra.packaging import DEPLOYED, Target, build, pack
 from infra.packaging.build import ROOT
 from infra.packaging.target import LAMBDA_RUNTIME
 from shared.settings import Function
-from tests.support.artifacts import start
-from tests.support.gateway import GatewayProcess
-from tests.support.lambda_events import environment, function_url_event
 
 # What every function needs: Redis by way of Upstash's library; Powertools and Sentry, which load when first needed.
 COMMON = {
@@ -47,7 +44,6 @@ MOST_BYTES = {
 }
 ARM64 = 183  # EM_AARCH64, in the head of an ELF file
 ZIPPED = (Function.WEBHOOK, Function.STREAM)
-HANDLERS = {function: f"functions.{function.value}.handler" for function in DEPLOYED}
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +58,6 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[Func
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(make, DEPLOYED))
-    yield {function: folder / function.value for function in DEPLOYED}
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[Function, Path]]:
-    """Give every function's artifact for this machine."""
-    folder = tmp_path_factory.mktemp("host")
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(lambda function: build(function, folder / function.value, Target.HOST), DEPLOYED))
     yield {function: folder / function.value for function in DEPLOYED}
     shutil.rmtree(folder)
 
@@ -164,34 +150,3 @@ def test_the_entries_of_an_archive_say_nothing_of_where_they_come_from(artifacts
     modes = {entry.filename: stat.S_IMODE(entry.external_attr >> 16) for entry in entries}
     assert modes.pop("functions/stream/run.sh") == 0o755
     assert set(modes.values()) == {0o644}
-
-
-@pytest.mark.parametrize("function", DEPLOYED, ids=lambda function: function.value)
-def test_a_function_starts_from_its_artifact_alone(
-    here: Mapping[Function, Path], gateway: GatewayProcess, key_prefix: str, function: Function
-) -> None:
-    """It serves, and what it loads only when it is needed is there as well."""
-    queues = {
-        "TIDEMARK_QUEUE_URL": f"{gateway.url}/1/q.fifo",
-        "TIDEMARK_DEAD_LETTER_URL": f"{gateway.url}/1/d",
-        "AWS_REGION": "eu-west-1",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-    }
-    started = start(
-        here[function],
-        HANDLERS[function],
-        *(["functions.stream.server", "uvicorn", "uvloop"] if function is Function.STREAM else []),
-        settings=environment(gateway, key_prefix.strip(":"), **(queues if function in NEEDS_QUEUES else {})),
-        events=[function_url_event("GET", "/healthz")] if function in (Function.WEBHOOK, Function.REPLAY) else [],
-        spare=SPARE,
-    )
-    assert started.from_elsewhere(here[function]) == {}
-    assert [answer["statusCode"] for answer in started.answers] in ([], [200])
-    # Nothing is there that is never loaded, apart from what others say they need.
-    unused = HOLDS[function] - {name.partition(".")[0] for name in started.files}
-    assert unused <= {"cffi", "click", "h11", "httpcore"}
-
-
-NEEDS_QUEUES = (Function.DELIVER, Function.DRILL)
-SPARE = ("sentry_sdk.integrations.dedupe", "sentry_sdk.integrations.logging", "aws_lambda_powertools")

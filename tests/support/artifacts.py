@@ -20,26 +20,28 @@ before = set(sys.modules)
 loaded = {name: importlib.import_module(name) for name in handlers}
 started = set(sys.modules) - before
 answers = [loaded[handlers[0]].handler(event, None) for event in events]
+served = set(sys.modules) - before - started
 for name in spare:
     importlib.import_module(name)
 files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
-print("TOLD " + json.dumps([sorted(started), answers, files]))
+print("TOLD " + json.dumps([sorted(started), sorted(served), answers, files]))
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What came of a start: the modules that it loaded, answers to events, the files of all modules at the end."""
+    """What came of a start: the modules that it loaded, those that events did, answers, and all modules' files."""
 
     modules: frozenset[str]
+    modules_of_events: frozenset[str]
     answers: list[dict[str, Any]]
     files: Mapping[str, str | None]
 
     @property
     def others(self) -> set[str]:
-        """The top-level names that are neither the standard library's nor ours."""
-        tops = {name.partition(".")[0] for name in self.modules}
-        return tops - sys.stdlib_module_names - {"functions", "shared", "cython_runtime", "_cython_3_3_0"}
+        """The top-level names that are neither the standard library's nor ours, nor of no file."""
+        tops = {name.partition(".")[0] for name in self.modules if self.files.get(name)}
+        return tops - sys.stdlib_module_names - {"functions", "shared"}
 
     def from_elsewhere(self, tree: Path) -> dict[str, str]:
         """Return the modules whose files are neither in the artifact nor Python's own."""
@@ -70,5 +72,5 @@ def start(
     )
     assert done.returncode == 0, done.stderr
     told = next(line for line in done.stdout.splitlines() if line.startswith("TOLD "))
-    modules, answers, files = json.loads(told.removeprefix("TOLD "))
-    return Started(frozenset(modules), answers, files)
+    modules, of_events, answers, files = json.loads(told.removeprefix("TOLD "))
+    return Started(frozenset(modules), frozenset(of_events), answers, files)
