@@ -55,19 +55,22 @@ class Aws:
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """Carry out an operation, named as botocore names its methods. Raises AwsRefusedError, or CommandError."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError  # noqa: PLC0415
+        from botocore import exceptions  # noqa: PLC0415
 
         try:
             answer: Mapping[str, Any] = getattr(self._client(service), operation)(**parameters)
-        except ClientError as error:
+        except exceptions.ClientError as error:
             raise self._refusal(service, operation, error.response.get("Error", {})) from None
-        except NoCredentialsError:
+        except exceptions.NoCredentialsError:
             raise CommandError(
                 "no credentials for AWS: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE (after aws "
                 "sso login, if it signs in so)"
             ) from None
-        except BotoCoreError as error:
-            raise CommandError(f"AWS cannot be asked: {error}; check the region, {self.region}") from None
+        except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
+            raise CommandError(f"AWS does not answer in {self.region}: {error}") from None
+        except exceptions.BotoCoreError as error:
+            # Of a profile, or single sign-on, and says what to do.
+            raise CommandError(f"no access to AWS: {error}") from None
         return answer
 
     def _client(self, service: str) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.aws_server import AwsServer
 from tests.support.command import Command, Ran
+from tests.support.gateway import free_port
 
 WEBHOOK = {
     "UPSTASH_REDIS_REST_URL": "https://a-b-1.upstash.io",
@@ -163,6 +164,10 @@ def test_who_is_nobody_at_aws_is_told(aws: AwsServer, command: Command, tmp_path
         ({"AWS_ENDPOINT_URL": aws.url, "AWS_REGION": "eu-west-1"}, "no credentials for AWS: set AWS_ACCESS_KEY_ID"),
         ({}, "no region for AWS: say --region, or set AWS_REGION"),
         ({"AWS_REGION": "eu-west-1", "AWS_PROFILE": "x"}, "The config profile (x) could not be found"),
+        (
+            {**aws.settings, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"},
+            "AWS does not answer in eu-west-1: ",
+        ),
     ):
         ran = command("env", "prod", settings={**nobody, **settings})
         assert (ran.code, ran.out) == (1, "")
