@@ -57,7 +57,8 @@ def test_every_function_runs_on_arm64_with_the_newest_python_under_a_known_name(
     """Its artifact is its own, and its log group is kept for a limited time."""
     for name in FUNCTIONS:
         function = template.function(name)
-        assert function["FunctionName"] == f"tidemark-{template.stage}-{name}"
+        managed = "-managed" if "CapacityProviderConfig" in function else ""
+        assert function["FunctionName"] == f"tidemark-{template.stage}-{name}{managed}"
         assert (function["Runtime"], function["Architectures"]) == ("python3.14", ["arm64"])
         assert function["Code"]["S3Key"].endswith(f"/{name}.zip")
         assert {"Key": "stage", "Value": template.stage} in function["Tags"]
@@ -347,6 +348,9 @@ def test_streams_run_on_managed_instances_where_that_is_switched_on(templates: M
     assert config["CapacityProviderArn"] == {"Fn::GetAtt": ["StreamCapacity", "Arn"]}
     assert config["PerExecutionEnvironmentMaxConcurrency"] == 1000
     assert function["PublishToLatestPublished"] is True
+    # Lambda lets no function change between the two kinds: it is another one, which writes to the same logs.
+    assert function["FunctionName"] != templates["plain"].function("stream")["FunctionName"].replace("dev", "staging")
+    assert function["LoggingConfig"] == {"LogFormat": "JSON", "LogGroup": "/aws/lambda/tidemark-staging-stream"}
     assert function["MemorySize"] >= 2048
     assert function["FunctionScalingConfig"]["MinExecutionEnvironments"] >= 2
     capacity = managed.of_type("Lambda::CapacityProvider")["StreamCapacity"]

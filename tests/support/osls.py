@@ -52,12 +52,12 @@ class Osls:
     def __init__(self, directory: Path, environ: Mapping[str, str] | None = None) -> None:
         require(_node() >= LEAST_NODE and OSLS.exists(), "node 20.19 or newer, and what npm ci installs")
         # osls packages in the project's directory, and one run would clear away what another has made there.
-        self._project = directory / "project"
-        self._project.mkdir(parents=True)
-        shutil.copy(ROOT / "serverless.yml", self._project)
-        shutil.copytree(ROOT / "infra/deployment", self._project / "infra/deployment")
+        self.project = directory / "project"
+        self.project.mkdir(parents=True)
+        shutil.copy(ROOT / "serverless.yml", self.project)
+        shutil.copytree(ROOT / "infra/deployment", self.project / "infra/deployment")
         for name in ("package.json", "node_modules", ".venv"):
-            (self._project / name).symlink_to(ROOT / name)
+            (self.project / name).symlink_to(ROOT / name)
         self.artifacts = directory / "artifacts"
         self.artifacts.mkdir()
         for function in Function:
@@ -80,7 +80,7 @@ class Osls:
         given = [f"artifacts_in={self.artifacts}", "artifacts=prebuilt", *options]
         return subprocess.run(
             [OSLS, *arguments, *(f"--param={option}" for option in given)],
-            cwd=self._project,
+            cwd=self.project,
             env=self._environ,
             capture_output=True,
             text=True,

@@ -4,14 +4,14 @@
 module.exports = async ({ resolveVariable }) => {
   const stage = await resolveVariable("sls:stage");
   const { lines, metrics } = await resolveVariable("file(infra/deployment/alarms.yml)");
-  const functions = ["webhook", "stream", "replay", "deliver", "drill"].map((name) => `tidemark-${stage}-${name}`);
+  const functions = ["Webhook", "Stream", "Replay", "Deliver", "Drill"].map((name) => `\${${name}LambdaFunction}`);
   const ofFunctions = (metric) => functions.map((name) => ["AWS/Lambda", metric, "FunctionName", name]);
   const ofQueues = (metric) =>
     ["DeliveryQueue", "DeadLetterQueue"].map((id) => ["AWS/SQS", metric, "QueueName", `\${${id}.QueueName}`]);
   const graphs = [
     ["Invocations", ofFunctions("Invocations"), "Sum"],
-    ["Streams open", [["AWS/Lambda", "ConcurrentExecutions", "FunctionName", `tidemark-${stage}-stream`]], "Maximum"],
-    ["A push, ms", [["AWS/Lambda", "Duration", "FunctionName", `tidemark-${stage}-webhook`]], "p95"],
+    ["Streams open", [["AWS/Lambda", "ConcurrentExecutions", "FunctionName", "${StreamLambdaFunction}"]], "Maximum"],
+    ["A push, ms", [["AWS/Lambda", "Duration", "FunctionName", "${WebhookLambdaFunction}"]], "p95"],
     ["Errors", ofFunctions("Errors"), "Sum"],
     ["Waiting in queues", ofQueues("ApproximateNumberOfMessagesVisible"), "Maximum"],
     ["Log lines", lines.map(({ name }) => [`Tidemark/${stage}`, name]), "Sum"],
