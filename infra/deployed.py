@@ -28,6 +28,8 @@ _OUTPUTS: Final = {
 }
 #: Those whose settings commands need. Where two have the same setting, the first one's counts.
 _FUNCTIONS: Final = ("webhook", "stream", "replay", "deliver")
+#: What the stream function is called on managed instances: Lambda lets none change between the two.
+MANAGED_STREAM: Final = "stream-managed"
 #: Of a function's environment, what is a setting of ours; the rest is Lambda's, the adapter's, for logs, or a mark
 #: of the secret's version.
 _SETTING: Final = re.compile(r"(?!TIDEMARK_SECRET_VERSION)(TIDEMARK|UPSTASH_REDIS)_[A-Z0-9_]+|SENTRY_DSN")
@@ -61,6 +63,8 @@ def read_deployment(aws: Aws, stage: str) -> Deployment:
     if not re.fullmatch(r"(CREATE|UPDATE)_COMPLETE", status):
         oddities.append(f"the stack {stack_name(stage)} is in the state {status}")
     found = {name: _environment(aws, function_name(stage, name)) for name in _FUNCTIONS}
+    if found["stream"] is None:
+        found["stream"] = _environment(aws, function_name(stage, MANAGED_STREAM))
     missing = [name for name, environment in found.items() if environment is None]
     if len(missing) == len(_FUNCTIONS):
         raise CommandError(f"the stack {stack_name(stage)} has none of the functions: deploy it again")

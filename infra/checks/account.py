@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from infra.aws_api import Aws, AwsRefusedError
 from infra.checks.finding import Finding
 from infra.cli import CommandError
-from infra.deployed import function_name
+from infra.deployed import MANAGED_STREAM, function_name
 
 #: What AWS keeps for functions that nothing is reserved for.
 UNRESERVED: Final = 100
@@ -17,6 +18,8 @@ _RAISE: Final = (
     "on instances or in containers: docs/scaling.md"
 )
 _RESERVED: Final = ("webhook", "stream")
+#: In the place of a number: there is no such function.
+_ABSENT: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +38,22 @@ def examine_account(aws: Aws, stage: str, wanted: int | None) -> AccountLook:
         fix = "see in the console: Service Quotas, AWS Lambda, Concurrent executions"
         return AccountLook((Finding("warn", f"account: its concurrency is not known: {error}", fix),))
     total, unreserved = int(limit["ConcurrentExecutions"]), int(limit["UnreservedConcurrentExecutions"])
-    findings = [_quota(aws.region, total, unreserved, wanted)]
     try:
-        reserved = {name: _reserved(aws, function_name(stage, name)) for name in _RESERVED}
+        reserved = {name: _reserved(aws, function_name(stage, name)) for name in (*_RESERVED, MANAGED_STREAM)}
     except CommandError as error:
         fix = "see each function in the console: Configuration, Concurrency"
-        findings.append(Finding("warn", f"reserved: {error}", fix))
-        return AccountLook(tuple(findings), unreserved)
-    except LookupError:
+        unknown = Finding("warn", f"reserved: {error}", fix)
+        return AccountLook((_quota(aws.region, total, unreserved, wanted), unknown), unreserved)
+    if reserved.pop(MANAGED_STREAM) is not _ABSENT:
+        what = f"{total:,} invocations at the same time in {aws.region}; streams take none, on managed instances"
+        told = _reservations({"webhook": reserved["webhook"]}, None)
+        return AccountLook((Finding("ok", f"account: {what}"), told))
+    quota = _quota(aws.region, total, unreserved, wanted)
+    if _ABSENT in reserved.values():
         # Nothing is deployed yet.
-        return AccountLook(tuple(findings), unreserved)
-    findings.append(_reservations(reserved, wanted))
+        return AccountLook((quota,), unreserved)
     streams = reserved["stream"]
-    return AccountLook(tuple(findings), unreserved if streams is None else streams)
+    return AccountLook((quota, _reservations(reserved, wanted)), unreserved if streams is None else streams)
 
 
 def _quota(region: str, total: int, unreserved: int, wanted: int | None) -> Finding:
@@ -62,27 +68,27 @@ def _quota(region: str, total: int, unreserved: int, wanted: int | None) -> Find
     return Finding("ok", f"account: {what}; each open stream is one")
 
 
-def _reservations(reserved: dict[str, int | None], wanted: int | None) -> Finding:
-    streams, webhook = reserved["stream"], reserved["webhook"]
+def _reservations(reserved: Mapping[str, int | None], wanted: int | None) -> Finding:
+    streams = reserved.get("stream")
     told = ", ".join(f"{name} {'nothing' if count is None else f'{count:,}'}" for name, count in reserved.items())
     if 0 in reserved.values():
         fix = "take the reservation away, or make it larger: with none at all a function never runs"
         return Finding("FAIL", f"reserved: {told}", fix)
     if wanted is not None and streams is not None and streams < wanted:
-        fix = "raise it, and deploy: README, Deploy (a stream that finds no place is answered 429 by Lambda)"
+        fix = "raise reserve_stream, and deploy: Lambda answers 429 to a stream that finds no place"
         return Finding("FAIL", f"reserved: {told}; {wanted:,} streams are wanted", fix)
-    if webhook is None and streams is None:
-        fix = "reserve some for each (docs/deploy.md), once the account's quota allows"
+    if "stream" in reserved and not any(reserved.values()):
+        fix = "reserve some for each (reserve_webhook, reserve_stream), once the account's quota allows"
         return Finding("warn", f"reserved: {told}: open streams may leave none for pushes", fix)
     return Finding("ok", f"reserved: {told}")
 
 
 def _reserved(aws: Aws, name: str) -> int | None:
-    """Return what is reserved for a function, None for nothing. Raises LookupError if there is no such function."""
+    """Return what is reserved for a function, None for nothing, ``_ABSENT`` if there is no such function."""
     try:
         count = aws.ask("lambda", "get_function_concurrency", FunctionName=name).get("ReservedConcurrentExecutions")
     except AwsRefusedError as error:
         if error.code == "ResourceNotFoundException":
-            raise LookupError(name) from None
+            return _ABSENT
         raise
     return None if count is None else int(count)

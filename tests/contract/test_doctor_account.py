@@ -63,6 +63,16 @@ def test_what_is_reserved_for_a_deployments_functions_is_told(
     assert findings(ran)[f"reserved: {told}"][0] == level
 
 
+def test_streams_on_managed_instances_take_none_of_it(aws: AwsServer, command: Command) -> None:
+    """However many they are; pushes do."""
+    aws.deploy("prod", {"webhook": {}, "stream-managed": {}}, {})
+    aws.reserved = {"tidemark-prod-webhook": 50}
+    ran = command("doctor", "--streams", 5000, settings={**aws.settings, "TIDEMARK_STAGE": "prod"})
+    told = {what: level for what, (level, _) in findings(ran).items() if what.startswith(("account", "reserved"))}
+    assert list(told.values()) == ["ok", "ok"]
+    assert "reserved: webhook 50" in told
+
+
 def test_what_may_not_be_looked_at_is_a_warning(aws: AwsServer, command: Command) -> None:
     """With the permission that is missing, and where a person can see it."""
     aws.deploy("prod", {"webhook": {}, "stream": {}}, {})

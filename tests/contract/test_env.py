@@ -101,6 +101,14 @@ def test_the_region_may_be_said(aws: AwsServer, command: Command, tmp_path: Path
     assert evaluated(ran, tmp_path)["AWS_REGION"] == "us-east-1"
 
 
+def test_streams_on_managed_instances_are_another_function(aws: AwsServer, command: Command, tmp_path: Path) -> None:
+    """Which is the stream function all the same."""
+    aws.environments["tidemark-prod-stream-managed"] = aws.environments.pop("tidemark-prod-stream")
+    ran = command("env", "prod", settings=aws.settings)
+    assert evaluated(ran, tmp_path)["TIDEMARK_TOKEN_KEYS"] == STREAM["TIDEMARK_TOKEN_KEYS"]
+    assert "no function" not in ran.err
+
+
 def test_what_is_odd_about_a_deployment_is_told(aws: AwsServer, command: Command) -> None:
     """On stderr; what there is, is printed all the same."""
     del aws.environments["tidemark-prod-stream"]
