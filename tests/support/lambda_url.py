@@ -1,0 +1,97 @@
+"""A function's own URL, as AWS gives it: an origin that leads to the emulator's path for the function.
+
+On AWS a client that leaves is invisible: its function is told nothing and goes on. The emulator breaks the function's
+answer off instead. So what comes for a client that has left is read here to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from infra.chaos.http_messages import Head, parts, read_body, read_head
+from infra.local.loopback import HOST, shut
+
+_LIMIT_BYTES = 1 << 20
+
+
+class LambdaUrl:
+    """Listens on `port`; each request is one invocation of the function."""
+
+    def __init__(self, function: str, emulator_port: int) -> None:
+        self.port = 0
+        self.left = 0
+        """How many clients left before their answer had ended."""
+        self._prefix = f"/lambda-url/{function}"
+        self._emulator_port = emulator_port
+        self._serving: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, function: str, emulator_port: int) -> AsyncIterator[LambdaUrl]:
+        """Listen on any port; at the end every connection is closed."""
+        url = cls(function, emulator_port)
+        server = await asyncio.start_server(url._accept, HOST, 0, limit=_LIMIT_BYTES)
+        url.port = server.sockets[0].getsockname()[1]
+        try:
+            yield url
+        finally:
+            server.close()
+            for task in list(url._serving):
+                task.cancel()
+            await asyncio.gather(*url._serving, return_exceptions=True)
+            await server.wait_closed()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        try:
+            # One side has gone, or the test ends.
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
+                while await self._serve(reader, writer):
+                    pass
+        finally:
+            await shut(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Pass one request on, and its answer back. Returns whether another one may follow."""
+        head = await read_head(reader)
+        body = await read_body(reader, head, is_answer=False)
+        answers, requests = await asyncio.open_connection(HOST, self._emulator_port, limit=_LIMIT_BYTES)
+        try:
+            method, target, version = head.first.split(" ")
+            first, _, rest = head.raw.partition(b"\r\n")
+            assert first.decode() == head.first
+            requests.write(f"{method} {self._prefix}{target} {version}\r\n".encode() + rest + body)
+            answered = await read_head(answers)
+            writer.write(answered.raw)
+            if answered.is_chunked:
+                return await self._stream(answers, answered, reader, writer)
+            writer.write(await read_body(answers, answered, is_answer=True))
+            await writer.drain()
+            return answered.keeps_alive and head.keeps_alive
+        finally:
+            requests.close()
+
+    async def _stream(
+        self, answers: asyncio.StreamReader, answered: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        there = True
+        async for data in parts(answers, answered):
+            if there and (reader.at_eof() or writer.is_closing()):
+                there = False
+                self.left += 1
+            if there:
+                try:
+                    writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+                    await writer.drain()
+                except OSError:
+                    there = False
+                    self.left += 1
+        if there:
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        return there
