@@ -1,10 +1,10 @@
-"""Unpacked artifacts of the functions, made for this machine, and releases made of them by changing a line."""
+"""Unpacked artifacts of the functions, made for this machine, and releases made of them by changing lines."""
 
 from __future__ import annotations
 
 import shutil
-import site
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 
 from shared.settings import Function
@@ -12,12 +12,36 @@ from shared.settings import Function
 ROOT = Path(__file__).parents[2]
 
 
-def build(function: Function, into: Path) -> Path:
+class Artifacts:
+    """Builds each when it is first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def of(self, function: Function) -> Path:
+        """Give the directory of a function's artifact: what /var/task is."""
+        path = self._directory / function.value
+        if not path.exists():
+            _build(function, path)
+        return path
+
+    def release(self, function: Function, name: str, changes: Mapping[str, Mapping[str, str]]) -> Path:
+        """Make another release of it: by file, lines that are there exactly once, and what stands in their place."""
+        path = self._directory / f"{function.value}-{name}"
+        shutil.copytree(self.of(function), path, symlinks=True)
+        for file, lines in changes.items():
+            text = (path / file).read_text(encoding="utf-8")
+            for old, new in lines.items():
+                assert text.splitlines().count(old) == 1, f"{file} has no such line any more: {old}"
+                text = text.replace(f"{old}\n", f"{new}\n")
+            (path / file).write_text(text, encoding="utf-8")
+        return path
+
+
+def _build(_function: Function, into: Path) -> None:
     into.mkdir(parents=True)
     for name in ("functions", "shared"):
         shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
-    site = Path(sysconfig.get_paths()["purelib"])
-    for entry in site.iterdir():
-        if not entry.name.startswith(("boto", "awslambdaric", "moto", "tidemark", "__", "functions", "shared", "tests", "_pytest", "pytest")) and not entry.name.endswith(".pth"):
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith(("boto", "awslambdaric", "moto", "tidemark", "__", "_pytest", "pytest")):
             (into / entry.name).symlink_to(entry)
-    return into

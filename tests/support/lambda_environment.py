@@ -101,10 +101,8 @@ class Environment:
 
     async def ready(self) -> None:
         """Wait until it asks for its first invocation."""
-        await until(
-            lambda: self.api.idle.is_set() or self.gone, "the function has started", timeout_s=START_TIMEOUT_S
-        )
-        assert self.api.idle.is_set(), self.log()
+        await until(lambda: self.api.started or self.gone, "the function has started", timeout_s=START_TIMEOUT_S)
+        assert self.api.started, self.log()
 
     async def ended(self) -> int:
         """Wait until a process has ended by itself; end the others, and return its exit status."""

@@ -69,7 +69,8 @@ class LambdaUrl:
             answered = await read_head(answers)
             writer.write(answered.raw)
             if answered.is_chunked:
-                return await self._stream(answers, answered, reader, writer)
+                await self._stream(answers, answered, reader, writer)
+                return False
             writer.write(await read_body(answers, answered, is_answer=True))
             await writer.drain()
             return answered.keeps_alive and head.keeps_alive
@@ -78,7 +79,7 @@ class LambdaUrl:
 
     async def _stream(
         self, answers: asyncio.StreamReader, answered: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
+    ) -> None:
         there = True
         async for data in parts(answers, answered):
             if there and (reader.at_eof() or writer.is_closing()):
@@ -94,4 +95,3 @@ class LambdaUrl:
         if there:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
-        return there

@@ -46,8 +46,8 @@ class RuntimeApi:
         self.invocations: list[Invocation] = []
         self.init_errors: list[bytes] = []
         """What the runtime said that it could not start for."""
-        self.idle = asyncio.Event()
-        """Set while the runtime waits for an invocation."""
+        self.started = False
+        """Whether the runtime has ever asked for an invocation."""
         self.open = asyncio.Event()
         """While it is not set, no invocation comes to this environment."""
         self.open.set()
@@ -106,7 +106,7 @@ class RuntimeApi:
 
     async def _next(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Give the runtime its next invocation, if it is still there when one comes."""
-        self.idle.set()
+        self.started = True
         work = asyncio.ensure_future(self._next_invocation(self._forwarded(head)))
         gone = asyncio.ensure_future(reader.read(1))
         try:
@@ -115,7 +115,6 @@ class RuntimeApi:
                 raise EOFError
             answer = work.result()
         finally:
-            self.idle.clear()
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
