@@ -1,16 +1,17 @@
-# make demo    the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
-# make test    every test
-# make check   lint, types, import rules, unit tests, audit of the dependencies: under a minute
-# make bench   push-to-client latency; ARGS=all for the whole report (25 minutes), ARGS=--help for each part
-# make chaos   break everything by seeded schedules and judge what came of it; ARGS="--seeds 1-100 --jobs 2"
-# make pages   show in docs/ what `tidemark cost` prints now, after a change of prices
-# make lock    pin the requirements again, after a change of pyproject.toml
+# make demo       the whole stack with simulated mail, on http://127.0.0.1:8787; ARGS="--port 8877" changes the port
+# make test       every test
+# make check      lint, types, import rules, unit tests, audit of the dependencies: under a minute
+# make bench      push-to-client latency; ARGS=all for the whole report (25 minutes), ARGS=--help for each part
+# make chaos      break everything by seeded schedules and judge what came of it; ARGS="--seeds 1-100 --jobs 2"
+# make artifacts  what Lambda gets: .build/<function>.zip; ARGS="--out DIR webhook"
+# make pages      show in docs/ what `tidemark cost` prints now, after a change of prices
+# make lock       pin the requirements again, after a change of pyproject.toml
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench chaos pages lock clean
+.PHONY: demo test check bench chaos artifacts pages lock clean
 
 demo: $(VENV)/.local
 	$(BIN)/tidemark dev --simulate 0.7 $(ARGS)
@@ -37,6 +38,9 @@ bench: $(VENV)/.dev $(VENV)/.node
 chaos: $(VENV)/.local
 	$(BIN)/python -m infra.chaos $(ARGS)
 
+artifacts: $(VENV)/.deploy
+	$(BIN)/python -m infra.packaging $(ARGS)
+
 pages: $(VENV)/.local
 	$(BIN)/python -m infra.cost.page
 
@@ -48,10 +52,12 @@ lock: | $(BIN)/python
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	  --extra local pyproject.toml -o requirements-local.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
-	  --no-emit-package ziglang --extra local --extra dev pyproject.toml -o requirements-dev.txt
+	  --no-emit-package ziglang --extra local --extra dev --group deploy pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
+	  --constraint requirements-dev.txt --group deploy -o requirements-deploy.txt
 
 clean:
-	rm -rf $(VENV) node_modules
+	rm -rf $(VENV) node_modules .build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -68,11 +74,16 @@ $(VENV)/.local: requirements-local.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# What packing needs: it reads our own modules, and imports nothing of what they import.
+$(VENV)/.deploy: requirements-deploy.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-deploy.txt
+	@touch $@
+
 # What the tests need besides.
 $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@ $(VENV)/.local
+	@touch $@ $(VENV)/.local $(VENV)/.deploy
 
 # The JavaScript client that the gateway is held to, and what is measured beside us. Without node these tests are
 # skipped and that peer is left out, and both say so.

@@ -1,0 +1,54 @@
+"""``python -m infra.packaging [--out DIR] [--target lambda|host] [FUNCTION…]``: the artifacts, as zip files."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from infra.packaging import DEPLOYED, PackagingError, Target, build, pack
+from infra.packaging.build import ROOT
+from shared.settings import Function
+
+_MEGABYTE = 1_000_000
+_SHOWN = 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make artifacts and print a line for each."""
+    names = [function.value for function in DEPLOYED]
+    parser = argparse.ArgumentParser(prog="python -m infra.packaging", description="Make the artifacts of functions.")
+    parser.add_argument("functions", nargs="*", metavar="FUNCTION", help=f"{', '.join(names)}; all of them if none")
+    parser.add_argument("--out", type=Path, default=ROOT / ".build", metavar="DIR", help="where to (.build)")
+    parser.add_argument("--target", choices=[target.value for target in Target], default=Target.LAMBDA.value)
+    args = parser.parse_args(argv)
+    unknown = sorted(set(args.functions).difference(names))
+    if unknown:
+        parser.error(f"there is no function {', '.join(unknown)}: {', '.join(names)}")
+    try:
+        for name in args.functions or names:
+            _make(Function(name), args.out / f"{name}.zip", Target(args.target))
+    except (PackagingError, OSError) as error:
+        print(f"packaging: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _make(function: Function, archive: Path, target: Target) -> None:
+    with tempfile.TemporaryDirectory(prefix="tidemark-artifact-") as scratch:
+        tree = Path(scratch)
+        build(function, tree, target)
+        pack(tree, archive)
+        unzipped = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
+    packed = archive.read_bytes()
+    print(
+        f"{archive}: {len(packed) / _MEGABYTE:.1f} MB, unzipped {unzipped / _MEGABYTE:.1f} MB, "
+        f"sha256 {hashlib.sha256(packed).hexdigest()[:_SHOWN]}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
