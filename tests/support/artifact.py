@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.packaging import Target, build
 from shared.settings import Function
-
-ROOT = Path(__file__).parents[2]
 
 
 class Artifacts:
@@ -22,7 +20,7 @@ class Artifacts:
         """Give the directory of a function's artifact: what /var/task is."""
         path = self._directory / function.value
         if not path.exists():
-            _build(function, path)
+            build(function, path, Target.HOST)
         return path
 
     def release(self, function: Function, name: str, changes: Mapping[str, Mapping[str, str]]) -> Path:
@@ -37,11 +35,3 @@ class Artifacts:
             (path / file).write_text(text, encoding="utf-8")
         return path
 
-
-def _build(_function: Function, into: Path) -> None:
-    into.mkdir(parents=True)
-    for name in ("functions", "shared"):
-        shutil.copytree(ROOT / name, into / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if not entry.name.startswith(("boto", "awslambdaric", "moto", "tidemark", "__", "_pytest", "pytest")):
-            (into / entry.name).symlink_to(entry)
