@@ -34,4 +34,3 @@ class Artifacts:
                 text = text.replace(f"{old}\n", f"{new}\n")
             (path / file).write_text(text, encoding="utf-8")
         return path
-

@@ -51,8 +51,13 @@ class Runtime:
                 (self.packages / top).symlink_to(Path(str(found.locate_file(top))))
         python = self.bin / "python3"
         # -S: nothing is found that a virtual environment or the machine has installed.
-        python.write_text(f'#!/bin/sh\nexec "{sys._base_executable}" -S "$@"\n', encoding="utf-8")
+        python.write_text(f'#!/bin/sh\nexec "{_base_python()}" -S "$@"\n', encoding="utf-8")
         python.chmod(0o755)
+
+
+def _base_python() -> Path:
+    """Return the Python that this one's virtual environment was made of."""
+    return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
 
 
 class Environment:

@@ -1,8 +1,8 @@
 """The functions of one stage in the emulator, from their artifacts, over a real Redis, gateway and queues.
 
-    async with LambdaRig.running(directory, artifacts, gateway, queues, "webhook", "stream") as rig:
-        await rig.start(Function.WEBHOOK)
-        position = await rig.push("ann@example.com")
+async with LambdaRig.running(directory, artifacts, gateway, queues, "webhook", "stream") as rig:
+    await rig.start(Function.WEBHOOK)
+    position = await rig.push("ann@example.com")
 """
 
 from __future__ import annotations

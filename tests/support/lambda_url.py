@@ -78,7 +78,11 @@ class LambdaUrl:
             requests.close()
 
     async def _stream(
-        self, answers: asyncio.StreamReader, answered: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        answers: asyncio.StreamReader,
+        answered: Head,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         there = True
         async for data in parts(answers, answered):
