@@ -9,6 +9,8 @@ from pathlib import Path
 from infra.packaging import Target, build
 from shared.settings import Function
 
+_OURS = ("functions", "shared")
+
 
 class Artifacts:
     """Builds each when it is first asked for."""
@@ -26,7 +28,14 @@ class Artifacts:
     def release(self, function: Function, name: str, changes: Mapping[str, Mapping[str, str]]) -> Path:
         """Make another release of it: by file, lines that are there exactly once, and what stands in their place."""
         path = self._directory / f"{function.value}-{name}"
-        shutil.copytree(self.of(function), path, symlinks=True)
+        if path.exists():
+            return path
+        path.mkdir()
+        for entry in self.of(function).iterdir():
+            if entry.name in _OURS:
+                shutil.copytree(entry, path / entry.name)
+            else:
+                (path / entry.name).symlink_to(entry)
         for file, lines in changes.items():
             text = (path / file).read_text(encoding="utf-8")
             for old, new in lines.items():

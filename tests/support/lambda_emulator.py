@@ -106,6 +106,11 @@ class LambdaEmulator:
         environment.start(self._runtime, kind, artifact, handler, settings, function=function, beside=beside)
         return environment
 
+    async def ready(self) -> None:
+        """Wait until every environment that was begun waits for its first invocation, or serves it."""
+        for environment in self._environments:
+            await environment.ready()
+
     async def start(
         self,
         function: str,

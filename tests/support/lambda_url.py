@@ -1,7 +1,7 @@
 """A function's own URL, as AWS gives it: an origin that leads to the emulator's path for the function.
 
 On AWS a client that leaves is invisible: its function is told nothing and goes on. The emulator breaks the function's
-answer off instead. So what comes for a client that has left is read here to its end.
+answer off instead. So what comes for a client that has left is read here to its end, unless a test wants otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from infra.chaos.http_messages import Head, parts, read_body, read_head
+from infra.chaos.http_messages import Head, chunk, parts, read_body, read_head
 from infra.local.loopback import HOST, shut
 
 _LIMIT_BYTES = 1 << 20
@@ -21,6 +21,8 @@ class LambdaUrl:
 
     def __init__(self, function: str, emulator_port: int) -> None:
         self.port = 0
+        self.unseen = True
+        """Whether the function goes on for a client that has left, as on AWS."""
         self.left = 0
         """How many clients left before their answer had ended."""
         self._prefix = f"/lambda-url/{function}"
@@ -84,18 +86,26 @@ class LambdaUrl:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        there = True
-        async for data in parts(answers, answered):
-            if there and (reader.at_eof() or writer.is_closing()):
-                there = False
+        forwarding = asyncio.ensure_future(_forward(answers, answered, writer))
+        leaving = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait([forwarding, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not forwarding.done():
                 self.left += 1
-            if there:
-                try:
-                    writer.write(b"%x\r\n%b\r\n" % (len(data), data))
-                    await writer.drain()
-                except OSError:
-                    there = False
-                    self.left += 1
-        if there:
-            writer.write(b"0\r\n\r\n")
+                if self.unseen:
+                    await forwarding
+        finally:
+            for task in (forwarding, leaving):
+                task.cancel()
+            await asyncio.gather(forwarding, leaving, return_exceptions=True)
+
+
+async def _forward(answers: asyncio.StreamReader, answered: Head, writer: asyncio.StreamWriter) -> None:
+    """Pass a body on, and read it to its end in any case."""
+    async for data in parts(answers, answered):
+        with contextlib.suppress(OSError):
+            writer.write(chunk(data))
             await writer.drain()
+    with contextlib.suppress(OSError):
+        writer.write(chunk(b""))
+        await writer.drain()

@@ -25,6 +25,7 @@ _LIMIT_BYTES = 1 << 22
 _NEXT = "/2018-06-01/runtime/invocation/next"
 _RESPONSE = "/response"
 _DEADLINE = "lambda-runtime-deadline-ms"
+_ANSWERED_WITHIN_S = 5.0
 _ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -143,26 +144,41 @@ class RuntimeApi:
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
     async def _respond(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass an answer on as it comes; acknowledge it at its end, whatever the emulator thinks of it by then."""
+        """Pass an answer on as it comes, acknowledge it at its end; break it off if the emulator does."""
         answers, requests = await asyncio.open_connection(HOST, self._emulator_port, limit=_LIMIT_BYTES)
+        sending = asyncio.ensure_future(self._send_on(head, reader, requests))
+        answered = asyncio.Event()
+        broken = asyncio.ensure_future(_until_closed(answers, answered))
         try:
-            if head.is_chunked:
-                requests.write(self._forwarded(head))
-                async for raw, _ in chunks(reader):
-                    # Each chunk has to reach the emulator by itself: it takes the first one for the answer's head.
-                    with contextlib.suppress(OSError):
-                        requests.write(raw)
-                        await requests.drain()
-            else:
-                body = _completed(await read_body(reader, head, is_answer=False))
-                requests.write(self._forwarded(head, content_length=len(body)) + body)
-            with contextlib.suppress(OSError, EOFError):
-                await read_head(answers)
+            await asyncio.wait([sending, broken], return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                # The adapter ends when its answer fails, and has nothing left to send once it is acknowledged.
+                writer.write(_ACCEPTED)
+                raise EOFError
+            sending.result()
+            # Closed earlier, the connection would take along what the emulator has not looked at yet.
+            async with asyncio.timeout(_ANSWERED_WITHIN_S):
+                await answered.wait()
         finally:
+            for task in (sending, broken):
+                task.cancel()
+            await asyncio.gather(sending, broken, return_exceptions=True)
             requests.close()
-        self._end()
+            self._end()
         writer.write(_ACCEPTED)
         await writer.drain()
+
+    async def _send_on(self, head: Head, reader: asyncio.StreamReader, requests: asyncio.StreamWriter) -> None:
+        if not head.is_chunked:
+            body = _completed(await read_body(reader, head, is_answer=False))
+            requests.write(self._forwarded(head, content_length=len(body)) + body)
+            await requests.drain()
+            return
+        requests.write(self._forwarded(head))
+        async for raw, _ in chunks(reader):
+            # Each chunk has to reach the emulator by itself: it takes the first one for the answer's head.
+            requests.write(raw)
+            await requests.drain()
 
     def _end(self) -> None:
         invocation = self.invocations[-1]
@@ -184,6 +200,14 @@ class RuntimeApi:
         fields = head.fields | {name.replace("_", "-"): str(value) for name, value in changed.items()}
         lines = [f"{method} {self._prefix}{target} {version}", *(f"{name}: {text}" for name, text in fields.items())]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+async def _until_closed(answers: asyncio.StreamReader, answered: asyncio.Event) -> None:
+    """Wait until the emulator closes a connection, whatever it says on it."""
+    with contextlib.suppress(OSError, EOFError):
+        await read_head(answers)
+        answered.set()
+        await answers.read(-1)
 
 
 def _completed(answer: bytes) -> bytes:
