@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -23,7 +24,7 @@ from tests.support.artifact import Artifacts
 from tests.support.delaying_proxy import DelayingProxy
 from tests.support.gateway import GatewayProcess
 from tests.support.lambda_environment import Environment
-from tests.support.lambda_rig import LambdaRig
+from tests.support.lambda_rig import LambdaRig, has, positions
 from tests.support.queue_server import QueueServerProcess
 from tests.support.queue_set import QueueSet
 from tests.support.recorder import Recorder, following
@@ -60,11 +61,6 @@ def box(name: str) -> str:
     return f"{name}@example.com"
 
 
-def positions(client: Recorder) -> list[str]:
-    """Give the position of each event that came on any connection, in order."""
-    return [str(arrival.position) for connection in client.connections for arrival in connection.arrivals]
-
-
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def minute(
     tmp_path_factory: pytest.TempPathFactory,
@@ -90,7 +86,7 @@ async def minute(
         rig.emulator.url("idle").unseen = False
         async with following(made.clients["idle"]):
             made.pushed["idle"] = [await rig.push(box("idle"))]
-            await until(lambda: positions(made.clients["idle"]) == made.pushed["idle"], "the first one comes")
+            await until(partial(has, made.clients["idle"], made.pushed["idle"]), "the first one comes")
         following_all = following(*(made.clients[name] for name in ("open", "moved", "quiet")))
         await closing.enter_async_context(following_all)
         await before(rig, made)
@@ -123,7 +119,7 @@ async def before(rig: LambdaRig, made: Minute) -> None:
     hello["heartbeat_s"] = 10 * FROZEN_S
     for name in ("open", "moved"):
         made.pushed[name] = [await rig.push(box(name))]
-        await until(lambda name=name: positions(made.clients[name]) == made.pushed[name], "the first one comes")
+        await until(partial(has, made.clients[name], made.pushed[name]), "the first one comes")
     for name in ("closed", "silent", "open", "idle", "moved"):
         made.environments[name].freeze()
     made.frozen_at = time.time()
@@ -140,9 +136,7 @@ async def meanwhile(rig: LambdaRig, made: Minute, second: Environment) -> None:
     second.api.open.set()
     for name in ("open", "idle", "moved"):
         made.pushed[name] += [await rig.push(box(name)) for _ in range(3)]
-    await until(
-        lambda: positions(made.clients["moved"]) == made.pushed["moved"], "it came elsewhere", timeout_s=FROZEN_S
-    )
+    await until(partial(has, made.clients["moved"], made.pushed["moved"]), "it came elsewhere", timeout_s=FROZEN_S)
     await asyncio.sleep(made.frozen_at + FROZEN_S - time.time())
     for name in ("closed", "silent", "open", "idle", "moved"):
         made.environments[name].thaw()
@@ -160,9 +154,8 @@ async def afterwards(rig: LambdaRig, made: Minute, closing: contextlib.AsyncExit
     for name in ("open", "idle", "moved"):
         made.pushed[name].append(await rig.push(box(name)))
     for name in ("open", "idle", "moved"):
-        client, pushed = made.clients[name], made.pushed[name]
         with contextlib.suppress(AssertionError):  # the tests say it better
-            await until(lambda client=client, pushed=pushed: len(positions(client)) >= len(pushed), "all came")
+            await until(partial(has, made.clients[name], made.pushed[name]), "all came")
     api = made.environments["moved"].api
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(10):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
@@ -16,10 +17,10 @@ from shared.settings import Function
 from tests.support.artifact import Artifacts
 from tests.support.gateway import GatewayProcess
 from tests.support.lambda_environment import Environment
-from tests.support.lambda_rig import LambdaRig
+from tests.support.lambda_rig import LambdaRig, has, positions
 from tests.support.queue_server import QueueServerProcess
 from tests.support.queue_set import QueueSet
-from tests.support.recorder import Recorder, following
+from tests.support.recorder import following
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,10 +46,6 @@ async def rig(
         yield running
 
 
-def positions(client: Recorder) -> list[str]:
-    return [str(arrival.position) for arrival in client.events.values()]
-
-
 def still_runs(environment: Environment) -> bool:
     return environment.api.invocations[0].ended_at is None
 
@@ -63,7 +60,7 @@ async def test_the_first_byte_comes_before_the_second_event_is_published(rig: La
         for number in range(1, 4):
             pushed.append(await rig.push("first@example.com"))
             pushed_at = time.time()
-            await until(lambda: positions(client) == pushed, f"event {number} comes")
+            await until(partial(has, client, pushed), f"event {number} comes")
             seen.append(time.time() - pushed_at)
         assert client.live
         assert len(client.connections) == 1

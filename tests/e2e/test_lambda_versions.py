@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,10 @@ from shared.settings import Function
 from tests.support.artifact import Artifacts
 from tests.support.deliver_rig import record
 from tests.support.gateway import GatewayProcess
-from tests.support.lambda_rig import LambdaRig
+from tests.support.lambda_rig import LambdaRig, has, positions
 from tests.support.queue_server import QueueServerProcess
 from tests.support.queue_set import QueueSet
-from tests.support.recorder import Recorder, following
+from tests.support.recorder import following
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -69,15 +69,6 @@ async def rig(
                 await running.begin(function, name=f"{kind}-{name}", artifact=artifact, settings=settings)
         await running.emulator.ready()
         yield running
-
-
-def positions(client: Recorder) -> list[str]:
-    """Give the position of each event that came on any connection, in order."""
-    return [str(arrival.position) for connection in client.connections for arrival in connection.arrivals]
-
-
-def has(client: Recorder, pushed: Sequence[str]) -> bool:
-    return len(positions(client)) >= len(pushed)
 
 
 @pytest.mark.parametrize("pair", STEPS, ids="-".join)

@@ -130,3 +130,13 @@ class LambdaRig:
     def client(self, mailbox: str, *, name: str = "tab", of: str = "stream", **how: Any) -> Recorder:
         """Give a client that follows a mailbox through a stream function's URL, and comes back at once."""
         return Recorder(self.emulator.port(of), [f"gmail:{mailbox}"], name=name, **how)
+
+
+def positions(client: Recorder) -> list[str]:
+    """Give the position of each event that came on any connection of a client, in order."""
+    return [str(arrival.position) for connection in client.connections for arrival in connection.arrivals]
+
+
+def has(client: Recorder, pushed: Sequence[str]) -> bool:
+    """Tell whether as much has come as was pushed: then a test can say what it was."""
+    return len(positions(client)) >= len(pushed)
