@@ -64,6 +64,7 @@ async def test_the_first_byte_comes_before_the_second_event_is_published(rig: La
             seen.append(time.time() - pushed_at)
         assert client.live
         assert len(client.connections) == 1
+    assert positions(client) == pushed
     assert max(seen) < LATENCY_S
 
 
