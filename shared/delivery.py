@@ -13,10 +13,10 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.json_object import NotAnObjectError, parse_object
 
@@ -29,8 +29,7 @@ class UnreadableDeliveryError(ValueError):
     """A queue's message is not one of ours, or was written by a later version; its text is the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """An event on its way to the log; the same call of `Log.append` stores it, however often it is made."""
 
     topic: str
@@ -57,8 +56,7 @@ class RawPush:
         return len(self.head) == self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One message of the delivery queue or the confirmation queue.
 
     ``accepted_at`` is when the push came, RFC 3339. ``returns`` counts how often it was put back from the dead
@@ -89,7 +87,7 @@ class Delivery:
 
     def put_back(self, nonce: str, *, unasked: bool) -> Delivery:
         """Return it as it goes to the queue again. Unasked returns are counted; being asked for starts anew."""
-        return replace(self, nonce=nonce, returns=self.returns + 1 if unasked else 0)
+        return self._replace(nonce=nonce, returns=self.returns + 1 if unasked else 0)
 
     def to_json(self) -> str:
         """Write it."""
@@ -142,8 +140,7 @@ class Death(StrEnum):
     """It can never be delivered as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A message that could not be delivered. ``message`` is its text as the queue held it; times are RFC 3339."""
 
     death: Death

@@ -8,7 +8,7 @@ above it, and has missed something when it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.position import Position
 
@@ -24,8 +24,7 @@ FORMAT = "1"
 READABLE_FORMATS = frozenset({FORMAT})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One event of one topic, as stored. ``envelope`` is JSON text without a position."""
 
     topic: str
@@ -34,8 +33,7 @@ class Entry:
     envelope: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Events of a topic after ``after`` and up to ``resume`` may be lost; what is still held of them follows.
 
     ``born`` is where the log's memory began when this was found: whoever was told of it is not told again.
@@ -47,8 +45,7 @@ class Gap:
     born: Position
 
 
-@dataclass(frozen=True, slots=True)
-class TopicRead:
+class TopicRead(NamedTuple):
     """What one read found of one topic.
 
     ``start`` is where this read begins: the cursor, or where a gap or a word such as ``earliest`` has put it.
@@ -64,8 +61,7 @@ class TopicRead:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """The answer of one atomic read: the log's clock, when its memory begins, and each topic asked for.
 
     ``revoked_at``, in Unix seconds, is when the tokens of the reader's user were revoked, if they were.
@@ -77,8 +73,7 @@ class Reading:
     revoked_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Several topics merged: gaps first, then entries in rising positions, all of them at or below ``cursor``.
 
     ``cursor`` is proven for every topic of the page. ``more`` means that a further page follows.

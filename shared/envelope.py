@@ -7,8 +7,7 @@ in when the event is read. Both forms are ASCII JSON on one line: nothing in the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.position import Position
 
@@ -16,8 +15,7 @@ _LOW = "low"
 _LOW_MEMBER = f'"priority":"{_LOW}"'
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(NamedTuple):
     """A Gmail change as Pub/Sub delivered it. Addresses and ids are as sent; ``published_at`` is RFC 3339."""
 
     subscription: str

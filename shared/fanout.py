@@ -19,7 +19,7 @@ from shared.position import ZERO, Position
 _MAX_PENDING = 1000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Counters:
     """What the hub has done since it began."""
 
@@ -33,7 +33,7 @@ class Counters:
     suspected_feeds: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Topic:
     """One topic that is followed, or was a moment ago."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shared import sse
 from shared.entry import Entry, Gap
@@ -12,8 +11,7 @@ from shared.log import Revocation
 from shared.position import Position
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """An event, encoded: ``data`` is its frame without an id, ``framed`` the same with its own position as id.
 
     ``low`` is the key of an event of low priority: a newer one of the same topic and key may take its place.
@@ -33,8 +31,7 @@ class Event:
         return cls(entry.topic, entry.position, data, framed, low_priority_key(entry.envelope))
 
 
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(NamedTuple):
     """Everything of a topic up to a position has been handed out."""
 
     topic: str

@@ -10,13 +10,12 @@ It speaks to one origin, without proxies and redirects. Request bodies are sent 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from functools import cache
 
 import httpx
 
 from shared.http_connection import Connection, SocketOption
+from shared.tls import tls_context
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -30,9 +29,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, url: str, *, max_connections: int, socket_options: Iterable[SocketOption] = ()) -> None:
         origin = httpx.URL(url)
+        if origin.scheme not in ("http", "https") or not origin.host:
+            raise httpx.UnsupportedProtocol(f"this is no address of a server: {url}")
         self._origin = (origin.scheme, origin.host, origin.port)
         self._port = origin.port or (443 if origin.scheme == "https" else 80)
-        self._tls = _tls_context() if origin.scheme == "https" else None
+        self._tls = tls_context() if origin.scheme == "https" else None
         self._socket_options = tuple(socket_options)
         # A request has a place from before it has a connection until its answer is closed. New connections are
         # opened only while none is idle, so that there are never more connections than places.
@@ -115,8 +116,11 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._connections.add(connection)
         try:
             async with asyncio.timeout(timeout_s):
+                tls = None
+                if self._tls is not None:
+                    tls = await asyncio.wrap_future(self._tls)
                 await asyncio.get_running_loop().create_connection(
-                    lambda: connection, self._origin[1], self._port, ssl=self._tls
+                    lambda: connection, self._origin[1], self._port, ssl=tls
                 )
         except BaseException as error:  # cancellation included: no connection may be left behind
             connection.close()
@@ -170,12 +174,6 @@ class _Body(httpx.AsyncByteStream):
         connection, self._connection = self._connection, None
         if connection is not None:
             self._give_back(connection)
-
-
-@cache
-def _tls_context() -> ssl.SSLContext:
-    """Build what verifies the server. It reads every CA certificate: 50 ms, once."""
-    return httpx.create_ssl_context()
 
 
 def _encode(request: httpx.Request) -> bytes:

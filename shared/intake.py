@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.counts import Counts
 from shared.delivery import Delivery, Event
@@ -20,8 +20,7 @@ logger = logging.getLogger("tidemark.intake")
 _LEAST_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """Where a push is now: at a position of the log, or in the queue (``position`` is None)."""
 
     position: Position | None

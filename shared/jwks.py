@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from shared.counts import Counts
 from shared.errors import UnknownKeyError
+from shared.http_pool import PooledTransport
 
 logger = logging.getLogger("tidemark.jwks")
 
@@ -144,9 +145,11 @@ class KeySet:
 
         Raises one of DOWNLOAD_ERRORS.
         """
-        # A client a fetch: fetches are hours apart, and no connection of the last one would still be good.
+        # A client a fetch: fetches are hours apart, and no connection of the last one would still be good. Over our
+        # own transport: httpx's would be loaded for this alone, in the first request of each process.
+        transport = PooledTransport(self._url, max_connections=1)
         async with (
-            httpx.AsyncClient(timeout=FETCH_TIMEOUT_S, trust_env=False) as client,
+            httpx.AsyncClient(transport=transport, timeout=FETCH_TIMEOUT_S, trust_env=False) as client,
             client.stream("GET", self._url, headers={"Accept": "application/json"}) as answer,
         ):
             if answer.status_code != httpx.codes.OK:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.breaker import Breaker
 from shared.coalesce import Coalescer
@@ -54,16 +53,14 @@ EARLIEST = "earliest"
 NOW = "now"
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """Where an event stands, and whether it stood there before."""
 
     position: Position
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class From:
+class From(NamedTuple):
     """Where to read a topic from: a cursor, `EARLIEST` or `NOW`.
 
     ``born_told`` is the beginning of the log's memory that this reader was already told a gap for.
@@ -73,24 +70,21 @@ class From:
     born_told: Position = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(NamedTuple):
     """From when on the tokens that a user had before count no more. ``user`` is hashed; ``at_ms`` is Unix time."""
 
     user: str
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class LostSlot:
+class LostSlot(NamedTuple):
     """Whose slot was taken away and why, and when: Unix time of Redis, which may run a little ahead."""
 
     end: End
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(NamedTuple):
     """The log's clock and when its memory begins, Redis's time, and what has happened since the moments asked for."""
 
     clock: Position
@@ -101,8 +95,7 @@ class Glance:
     acks: tuple[Ack, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Query:
+class _Query(NamedTuple):
     topics: tuple[tuple[str, From], ...]
     limit: int
     user: str | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import RateLimitedError
 
@@ -15,8 +15,7 @@ from shared.errors import RateLimitedError
 MOST_DENIED = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """``limit`` requests in ``window_s`` seconds. ``name`` is told to clients, ``what`` says in words what counts."""
 
     name: str
@@ -25,8 +24,7 @@ class Quota:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a limiter says of one request. ``reset_at`` is Unix seconds: when the quota is whole again."""
 
     quota: Quota

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: The position of a topic's last event outlives its log by this much, so that a quiet topic is not taken for a
 #: lost one. A cursor older than both cannot be vouched for.
 MEMORY_BEYOND_RETENTION_S = 30 * 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
+class Retention(NamedTuple):
     """Seconds and events kept a topic, and seconds for which a message is known again."""
 
     keep_s: int

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
+# Not by importlib.resources, which takes longer to load than all scripts to read: Lambda unpacks what we pack.
+_FOLDER = Path(__file__).with_name("lua")
 _INCLUDE = re.compile(r"^--@include (\S+)$", re.MULTILINE)
 _COMMENT_OR_BLANK = re.compile(r"^\s*(--.*)?\n", re.MULTILINE)
 
 
 def _text(name: str) -> str:
-    return (resources.files("shared") / "lua" / name).read_text(encoding="utf-8")
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
@@ -48,8 +48,12 @@ class Function(Enum):
         return self in (Function.WEBHOOK, Function.DELIVER, Function.DRILL, Function.LOCAL)
 
 
-@dataclass(frozen=True, slots=True)
-class AwsAccess:
+def environment() -> Mapping[str, str]:
+    """Return the environment of this process, as it is now and will be: for what is read anew each time."""
+    return os.environ
+
+
+class AwsAccess(NamedTuple):
     """Whose requests to AWS are, and in which region. Lambda puts all of it into a function's environment."""
 
     region: str
@@ -58,8 +62,7 @@ class AwsAccess:
     session_token: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Queues:
+class Queues(NamedTuple):
     """Where pushes wait while the log is away (``delivery``), and where those end that cannot be delivered.
 
     With ``confirm_s`` every push is appended a second time after so many seconds, by way of ``confirmation``.
@@ -81,8 +84,7 @@ class Queues:
         return queues
 
 
-@dataclass(frozen=True, slots=True)
-class PushAuth:
+class PushAuth(NamedTuple):
     """What a genuine push token must say, and where the keys are that it is signed with."""
 
     audience: str
@@ -90,8 +92,7 @@ class PushAuth:
     jwks_url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the environment says. Names and meanings are in the README's table of settings."""
 
     redis_url: str

@@ -12,7 +12,7 @@ A live feed promises nothing, so whatever is said here can also be found out by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.errors import BadCursorError
 from shared.position import Position
@@ -22,8 +22,7 @@ MARK = "!"
 REASONS = ("superseded", "evicted")
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """The stream of this connection has lost its slot. ``reason`` is one of `REASONS`, or of a later version."""
 
     connection: str
@@ -36,8 +35,7 @@ class End:
         return cls(connection, reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(NamedTuple):
     """A client has everything up to this cursor. ``user`` is hashed."""
 
     user: str

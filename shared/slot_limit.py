@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Policy(StrEnum):
@@ -15,8 +15,7 @@ class Policy(StrEnum):
     """It is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotLimit:
+class SlotLimit(NamedTuple):
     """``most`` streams of one user."""
 
     most: int = 3

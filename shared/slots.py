@@ -18,8 +18,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.breaker import Breaker
 from shared.coalesce import Coalescer
@@ -56,16 +55,14 @@ _NEVER_S = 2**43
 _FRONT_CLOCK = "lambda"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """When a stream was asked for, in Unix milliseconds, and by whose clock."""
 
     at_ms: int
     clock: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a stream asks for.
 
     ``topic`` is one that it follows; ``ends_in_s`` is how long it can live; ``issued_at`` is of its token, in Unix
@@ -82,8 +79,7 @@ class Claim:
     issued_at: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A slot was taken, at this Unix time of Redis; these streams have lost theirs to it."""
 
     at_ms: int

@@ -13,8 +13,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -40,8 +39,7 @@ _PAUSE_S = 0.05
 Sign = Callable[[str, bytes, Mapping[str, str]], Mapping[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A received message. ``receipt`` stands for this receive of it, ``receives`` counts them; times are Unix ms."""
 
     id: str

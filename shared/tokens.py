@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
@@ -31,8 +30,7 @@ MAX_SUBJECT = 256
 _NO_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What a verified token allows: its user, exact topics, prefixes of topics.
 
     ``issued_at`` and ``expires_at`` are Unix seconds.

@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
-from upstash_redis.asyncio import Redis
 from upstash_redis.errors import UpstashError
 
 from shared.errors import LogDefectError, LogUnavailableError, Trouble
 from shared.http_pool import PooledTransport
 from shared.rest_client import RestClient
+from shared.rest_redis import RestRedis
 
 logger = logging.getLogger("tidemark.upstash")
 
@@ -78,22 +78,18 @@ class Upstash:
         self, url: str, token: str, *, max_connections: int = 50, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._url = url.rstrip("/")
-        self._token = token
         self._max_connections = max_connections
         self._clock = clock
         self._used_at: float | None = None
         self._probing: asyncio.Task[None] | None = None
-        # No encoding: all that the log holds is ASCII. Telemetry off: it names the platform on each request.
-        self._redis = Redis(self._url, self._token, rest_encoding=None, rest_retries=0, allow_telemetry=False)
+        self._redis = RestRedis(self._url, token)
         self._transport = self._connect()
         logger.info("upstash client ready", extra={"max_connections": max_connections})
 
     def _connect(self) -> PooledTransport:
         """Give the library a client with a pool of our own. What it knows beside (the sync token) stays."""
         transport = PooledTransport(self._url, max_connections=self._max_connections)
-        # The library builds its client without time-outs and takes no other: this is the only way in.
-        client = RestClient(self._url, transport, connect_timeout_s=CONNECT_TIMEOUT_S)
-        self._redis._http._client = client  # type: ignore[assignment]  # noqa: SLF001
+        self._redis.use(RestClient(self._url, transport, connect_timeout_s=CONNECT_TIMEOUT_S))
         return transport
 
     @property

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from functions.deliver.backoff import hidden_s
 from functions.deliver.courier import Courier, Parcel
@@ -19,12 +18,12 @@ from shared.errors import QueueUnavailableError
 from shared.log import Log
 from shared.sqs import Sqs
 from shared.start import Basis
+from shared.start_queues import confirmation
 
 logger = logging.getLogger("tidemark.deliver")
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the deliver function needs. ``sources`` are the queues that its batches come from, by name."""
 
     log: Log
@@ -46,7 +45,7 @@ class Deps:
             basis.log,
             DeadLetters(dead_letters),
             basis.counts,
-            confirmation=basis.confirmation(),
+            confirmation=confirmation(basis),
             delivery_queue=delivery.name,
             dedupe_s=basis.settings.dedupe_s,
         )

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -214,7 +214,7 @@ class Courier:
             # Poison of nearly the largest size there is, and quoted it is larger.
             digest = hashlib.sha256(parcel.body.encode()).hexdigest()
             cut = f" (only its head is kept, of {len(parcel.body)} characters; sha256 {digest})"
-            letter = replace(letter, reason=letter.reason + cut, message=parcel.body[:_HEAD])
+            letter = letter._replace(reason=letter.reason + cut, message=parcel.body[:_HEAD])
         await self._dead_letters.bury(letter)
         self._counts.count("dead_letters")
         logger.error("dead letter", extra={"death": death.value, "reason": reason, "attempts": attempts})

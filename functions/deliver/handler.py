@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from functions.deliver.app import Deliver, Deps
-from shared.settings import Function
-from shared.start import start
+from shared.cold_start import cold_start
 
-handler = Deliver(Deps.of(start(Function.DELIVER)))
+with cold_start():
+    from functions.deliver.app import Deliver, Deps
+    from shared.settings import Function
+    from shared.start import start
+
+    handler = Deliver(Deps.of(start(Function.DELIVER)))

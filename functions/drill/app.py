@@ -11,9 +11,8 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from functions.drill.observer import Observer
 from shared import error_reports
@@ -27,6 +26,7 @@ from shared.log import From, Log
 from shared.position import Position
 from shared.push import rfc3339
 from shared.start import Basis
+from shared.start_queues import confirmation, delivery_queue
 
 logger = logging.getLogger("tidemark.drill")
 
@@ -41,8 +41,7 @@ _POLL_S = 0.5
 _NO_FAILOVER = "failover of the database: it has no call for one"
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What a drill needs: the way that every push goes, and the way that every event comes."""
 
     basis: Basis
@@ -51,7 +50,7 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        intake = Intake(basis.log, basis.counts, queue=basis.delivery_queue(), confirmation=basis.confirmation())
+        intake = Intake(basis.log, basis.counts, queue=delivery_queue(basis), confirmation=confirmation(basis))
         return cls(basis, intake)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from functions.drill.app import Deps, Drill
-from shared.settings import Function
-from shared.start import start
+from shared.cold_start import cold_start
 
-handler = Drill(Deps.of(start(Function.DRILL)))
+with cold_start():
+    from functions.drill.app import Deps, Drill
+    from shared.settings import Function
+    from shared.start import start
+
+    handler = Drill(Deps.of(start(Function.DRILL)))

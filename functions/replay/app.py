@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +23,8 @@ from shared.log import EARLIEST, From, Log
 from shared.position import Position
 from shared.request_body import json_object
 from shared.start import Basis
+from shared.start_limits import bypass, client_limiter
+from shared.start_tokens import token_verifier
 from shared.tokens import Grant, TokenVerifier
 
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -32,8 +34,7 @@ MAX_PAGE = 500
 _ACKED = "acked"
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the replay function needs."""
 
     log: Log
@@ -48,10 +49,10 @@ class Deps:
         """Build them from the settings of this process."""
         return cls(
             log=basis.log,
-            verifier=basis.token_verifier(),
-            replays=basis.client_limiter("replays", "replays"),
-            acks=basis.client_limiter("acks", "acks"),
-            bypass=basis.bypass(),
+            verifier=token_verifier(basis),
+            replays=client_limiter(basis, "replays", "replays"),
+            acks=client_limiter(basis, "acks", "acks"),
+            bypass=bypass(basis),
             cors_origins=basis.settings.cors_origins,
         )
 

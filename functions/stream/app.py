@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -37,14 +37,15 @@ from shared.log import EARLIEST, NOW, Log
 from shared.position import Position
 from shared.slots import Claim, Slots
 from shared.start import Basis
+from shared.start_limits import bypass, client_limiter
+from shared.start_tokens import token_verifier
 from shared.tokens import Grant, TokenVerifier
 
 #: Connections for requests; the live feed has its own, and both together stay within 50.
 REQUEST_CONNECTIONS = 14
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the stream function needs. ``clock`` is monotonic seconds, ``now`` Unix seconds."""
 
     log: Log
@@ -68,10 +69,10 @@ class Deps:
         return cls(
             log=basis.log,
             hub=Hub(basis.log, live, reconcile_s=settings.reconcile_s),
-            slots=basis.slots(),
-            verifier=basis.token_verifier(),
-            opens=basis.client_limiter("opens", "streams opened"),
-            bypass=basis.bypass(),
+            slots=Slots(basis.upstash, basis.keys, settings.slot_limit, breaker=basis.breaker),
+            verifier=token_verifier(basis),
+            opens=client_limiter(basis, "opens", "streams opened"),
+            bypass=bypass(basis),
             max_streams=settings.max_streams,
             stream_max_s=settings.stream_max_s,
             counts=basis.counts,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
+from shared.cold_start import cold_start
 
-from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
-from shared.settings import Function
-from shared.start import start
+with cold_start():
+    from functions.stream.app import REQUEST_CONNECTIONS, Deps, build_app
+    from shared.settings import Function
+    from shared.start import start
 
-app = build_app(Deps.of(start(Function.STREAM, max_connections=REQUEST_CONNECTIONS)))
-
-# What was imported stays. Looked through again and again, it would hold up a thousand streams each time.
-gc.freeze()
+    app = build_app(Deps.of(start(Function.STREAM, max_connections=REQUEST_CONNECTIONS)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.position import Position
 from shared.tokens import Grant
@@ -11,8 +11,7 @@ from shared.tokens import Grant
 ACKED = "acked"
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What a client asked for.
 
     ``grant`` is what the client's token allows. ``start`` is a cursor, `EARLIEST`, `NOW` or `ACKED`; ``ends_at``, in

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from functions.stream.buffer import Buffer, Item
 from functions.stream.order import Order
@@ -29,8 +28,7 @@ CHUNK_BYTES = 65_536
 _UNLIMITED: Final = sys.maxsize
 
 
-@dataclass(frozen=True, slots=True)
-class _PageEnd:
+class _PageEnd(NamedTuple):
     """Stands behind the last frame of a page: what is so once all of it is sent. ``gap`` is told only then."""
 
     cursor: Position

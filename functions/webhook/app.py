@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -31,6 +30,9 @@ from shared.push import UnreadablePushError, parse_push, rfc3339
 from shared.push_auth import PushVerifier
 from shared.source_ip import Network, source_ip
 from shared.start import Basis
+from shared.start_limits import bypass, limiter
+from shared.start_pushes import push_verifier, unreadable
+from shared.start_queues import confirmation, delivery_queue
 
 logger = logging.getLogger("tidemark.webhook")
 
@@ -54,8 +56,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Deps:
+class Deps(NamedTuple):
     """What the webhook function needs.
 
     ``checks`` are what it depends on, by the names that ``/healthz`` uses.
@@ -77,26 +78,30 @@ class Deps:
     @classmethod
     def of(cls, basis: Basis) -> Deps:
         """Build them from the settings of this process."""
-        settings, unreadable = basis.settings, basis.unreadable()
-        queue, confirmation = basis.delivery_queue(), basis.confirmation()
+        settings, parking = basis.settings, unreadable(basis)
+        queue, copies = delivery_queue(basis), confirmation(basis)
         checks: dict[str, Checked] = {"log": basis.log}
         if queue is not None:
             checks["queue"] = queue
-        if confirmation is not None:
-            checks["confirmation"] = confirmation
-        if isinstance(unreadable, DeadLetters):
-            checks["dead_letters"] = unreadable
+        if copies is not None:
+            checks["confirmation"] = copies
+        if isinstance(parking, DeadLetters):
+            checks["dead_letters"] = parking
         return cls(
             log=basis.log,
             checks=checks,
-            intake=Intake(basis.log, basis.counts, queue=queue, confirmation=confirmation),
-            unreadable=unreadable,
-            verifier=basis.push_verifier(),
-            unverified=basis.limiter(
-                "unverified", settings.push_limit, "requests that do not verify, from one address", sliding=True
+            intake=Intake(basis.log, basis.counts, queue=queue, confirmation=copies),
+            unreadable=parking,
+            verifier=push_verifier(basis),
+            unverified=limiter(
+                basis,
+                "unverified",
+                settings.push_limit,
+                "requests that do not verify, from one address",
+                sliding=True,
             ),
-            verified=basis.limiter("subscription", settings.verified_limit, "pushes of one subscription"),
-            bypass=basis.bypass(),
+            verified=limiter(basis, "subscription", settings.verified_limit, "pushes of one subscription"),
+            bypass=bypass(basis),
             proxies=settings.trusted_proxies,
         )
 

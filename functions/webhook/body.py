@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -16,8 +16,7 @@ MAX_READ_BYTES = 15 * 1024 * 1024
 _HEAD_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """A request body: all of it up to 256 KiB; of a larger one its size, hash and head."""
 
     kept: bytes

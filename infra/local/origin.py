@@ -34,6 +34,7 @@ from shared.health import healthz
 from shared.request_body import json_object
 from shared.settings import Function
 from shared.start import Basis, start
+from shared.start_queues import delivery_queue
 from shared.tokens import MAX_LIFE_S, mint
 from shared.topic import check_topics, gmail_topic
 
@@ -86,7 +87,7 @@ def _page_app(basis: Basis, push: ASGIApp, signer: PushSigner) -> Starlette:
     kid, key = next(iter(basis.settings.token_keys.items()))
     transport = httpx.ASGITransport(app=push)
     ids = history_ids()
-    queue = basis.delivery_queue()
+    queue = delivery_queue(basis)
 
     async def index(_request: Request) -> FileResponse:
         return FileResponse(_PAGE / "index.html", headers=_PAGE_HEADERS)

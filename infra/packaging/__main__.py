@@ -1,4 +1,4 @@
-"""``python -m infra.packaging [--out DIR] [--target lambda|host] [FUNCTION…]``: the artifacts, as zip files."""
+"""``python -m infra.packaging [--out DIR] [--target lambda|host] [--unpacked] [FUNCTION…]``: the artifacts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("functions", nargs="*", metavar="FUNCTION", help=f"{', '.join(names)}; all of them if none")
     parser.add_argument("--out", type=Path, default=ROOT / ".build", metavar="DIR", help="where to (.build)")
     parser.add_argument("--target", choices=[target.value for target in Target], default=Target.LAMBDA.value)
+    parser.add_argument("--unpacked", action="store_true", help="as folders, DIR/FUNCTION, instead of zip files")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.functions).difference(names))
     if unknown:
         parser.error(f"there is no function {', '.join(unknown)}: {', '.join(names)}")
     try:
         for name in args.functions or names:
-            _make(Function(name), args.out / f"{name}.zip", Target(args.target))
+            if args.unpacked:
+                build(Function(name), args.out / name, Target(args.target))
+                print(f"{args.out / name}: {_size(args.out / name)} unpacked")
+            else:
+                _make(Function(name), args.out / f"{name}.zip", Target(args.target))
     except (PackagingError, OSError) as error:
         print(f"packaging: {error}", file=sys.stderr)
         return 1
@@ -42,12 +47,16 @@ def _make(function: Function, archive: Path, target: Target) -> None:
         tree = Path(scratch)
         build(function, tree, target)
         pack(tree, archive)
-        unzipped = sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())
+        unpacked = _size(tree)
     packed = archive.read_bytes()
     print(
-        f"{archive}: {len(packed) / _MEGABYTE:.1f} MB, unzipped {unzipped / _MEGABYTE:.1f} MB, "
+        f"{archive}: {len(packed) / _MEGABYTE:.1f} MB, {unpacked} unpacked, "
         f"sha256 {hashlib.sha256(packed).hexdigest()[:_SHOWN]}"
     )
+
+
+def _size(tree: Path) -> str:
+    return f"{sum(path.stat().st_size for path in tree.rglob('*') if path.is_file()) / _MEGABYTE:.1f} MB"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 from infra.packaging.errors import PackagingError
 
 OWN = ("functions", "shared")
+# Python 3.11 counts the depth of a tree in one place for all threads, and fails when two of them parse.
+_PARSING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,9 @@ def reach(root: Path, package: Path) -> Reach:
 
 def _imported(file: Path) -> Iterator[str]:
     """Give the dotted name of each thing that a file imports; the last part may be no module but what is in it."""
-    for node in _statements(ast.parse(file.read_text(encoding="utf-8"), file)):
+    with _PARSING:
+        tree = ast.parse(file.read_text(encoding="utf-8"), file)
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

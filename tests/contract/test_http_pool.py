@@ -239,7 +239,8 @@ def test_the_certificates_are_verified_and_read_once() -> None:
     first = PooledTransport("https://a.test", max_connections=1)._tls
     assert first is not None
     assert first is PooledTransport("https://b.test", max_connections=1)._tls
-    assert (first.verify_mode, first.check_hostname) == (ssl.CERT_REQUIRED, True)
+    context = first.result(timeout=10)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert PooledTransport("http://a.test", max_connections=1)._tls is None
 
 

@@ -48,7 +48,7 @@ async def test_a_server_that_nobody_vouches_for_is_not_spoken_to() -> None:
 
 async def test_a_certificate_for_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust in the certificate is not enough."""
-    monkeypatch.setattr("shared.http_pool._tls_context", tls.trusting)
+    monkeypatch.setattr("shared.http_pool.tls_context", tls.trusting)
     async with echoing() as server:
         other = server.url.replace(HOST, "localhost")
         async with client_of(other) as (client, _):
@@ -59,7 +59,7 @@ async def test_a_certificate_for_another_name_is_refused(monkeypatch: pytest.Mon
 
 async def test_requests_follow_each_other_on_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handshake takes longer than a request; also bodies of many TLS records come whole, and pauses do no harm."""
-    monkeypatch.setattr("shared.http_pool._tls_context", tls.trusting)
+    monkeypatch.setattr("shared.http_pool.tls_context", tls.trusting)
     async with (
         echoing() as server,
         client_of(server.url) as (client, transport),
@@ -73,7 +73,7 @@ async def test_requests_follow_each_other_on_one_connection(monkeypatch: pytest.
 
 async def test_many_at_once_share_the_places_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each gets its own answer."""
-    monkeypatch.setattr("shared.http_pool._tls_context", tls.trusting)
+    monkeypatch.setattr("shared.http_pool.tls_context", tls.trusting)
     async with (
         echoing() as server,
         client_of(server.url, most=4) as (client, transport),

@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-import respx
 
 from shared import jwks
 from shared.counts import Counts
 from shared.errors import UnknownKeyError
 from shared.jwks import LAST_GOOD_S, MAX_FRESH_S, REFETCH_AFTER_S, RETRY_EMPTY_AFTER_S, KeySet
 from tests.support.key_server import KeyServer
+from tests.support.published_keys import published
 from tests.support.signing import Issuer
 from tests.support.waiting import until
 
@@ -351,7 +351,7 @@ async def test_keys_that_are_too_old_come_back_with_their_server(world: World) -
 )
 async def test_no_fault_of_the_connection_leaves(world: World, error: Exception) -> None:
     """Each is a key that is not known."""
-    with respx.mock() as router:
+    with published() as router:
         router.get(world.server.url).mock(side_effect=error)
         assert not await world.serves()
     assert world.counts["test_keys_fetch_failed"] == 1

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import respx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from shared.errors import (
 from shared.jwks import KeySet
 from shared.push_auth import PushVerifier
 from tests.support.key_server import KeyServer
+from tests.support.published_keys import published
 from tests.support.signing import GOOGLE, PUSH_ACCOUNT, PUSH_AUDIENCE, Issuer, push_claims, push_token
 from tests.support.waiting import until
 
@@ -291,7 +291,7 @@ def outcome(authorization: str) -> RequestError | None:
     """Verify with Google's keys at hand; any other error than a refusal comes out."""
 
     async def verify() -> None:
-        with respx.mock(assert_all_called=False) as router:
+        with published() as router:
             router.get("https://keys.example/").respond(json={"keys": [KEY.jwk()]})
             await verifier_at("https://keys.example/").verify(authorization)
 

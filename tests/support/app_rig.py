@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -142,8 +141,7 @@ class StreamApp:
         upstash = plain_upstash(read.redis_url, read.redis_token, max_connections=REQUEST_CONNECTIONS)
         with cheap_tls():
             basis = Basis.of(read, upstash=upstash)
-            deps = dataclasses.replace(
-                Deps.of(basis),
+            deps = Deps.of(basis)._replace(
                 slots=Slots(upstash, Keys(stage), read.slot_limit, breaker=basis.breaker, now=now, now_ms=now_ms),
                 verifier=TokenVerifier(read.token_keys, now=now),
                 clock=clock,

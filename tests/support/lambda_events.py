@@ -174,6 +174,7 @@ def deployed(module: str, settings: Mapping[str, str]) -> Iterator[LambdaFunctio
         with (
             mock.patch.dict(os.environ, process_environment(settings), clear=True),
             mock.patch("shared.start.configure_logs"),
+            mock.patch("gc.freeze"),
             mock.patch("shared.start.Upstash", client),
             cheap_tls(),
         ):

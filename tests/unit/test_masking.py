@@ -63,6 +63,7 @@ def test_a_log_line_is_masked_whole(capsys: pytest.CaptureFixture[str]) -> None:
     finally:
         logging.getLogger("uvicorn.error").__dict__.update(before)
         logging.getLogger("tidemark").handlers.clear()
+        logging.getLogger("tidemark").propagate = True
     out = capsys.readouterr().out
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["message"] for line in lines] == ["line one\n***@example.com", "failed for ***@example.com"]

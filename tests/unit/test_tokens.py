@@ -26,6 +26,7 @@ from shared.errors import (
 )
 from shared.jwks import KeySet
 from shared.tokens import MAX_LIFE_S, PROVIDER_ALGORITHMS, Grant, TokenVerifier, mint
+from tests.support.published_keys import published
 from tests.support.signing import Issuer, b64
 
 NOW = 1_795_426_696
@@ -200,7 +201,7 @@ def provided(**keys: str) -> TokenVerifier:
 @pytest.fixture
 def provider() -> Iterator[respx.Route]:
     """Publish the provider's keys; how they are fetched is `tests.contract.test_jwks`'s."""
-    with respx.mock(assert_all_called=False) as router:
+    with published() as router:
         yield router.get(JWKS_URL).respond(json={"keys": [RSA.jwk(), EC.jwk()]})
 
 
