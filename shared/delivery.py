@@ -1,9 +1,9 @@
 """What the queues hold: pushes that wait for the log, and dead letters, as JSON text.
 
-A release reads what it, the one before it and the one after it write: a queue outlives a deployment, and rolling back,
-by up to 14 days. So a format changes over two releases: the first one reads the new format and still writes the old
-one, the second one writes it. A third one may read the old one no more 14 days later, and with no dead letters left.
-What it does not read all the same ends among the dead letters, unchanged, and can be put back later.
+A release reads what it writes, and what the one before it and the one after it do: a queue outlives a deployment, or
+going back, by up to 14 days. So a format changes over two releases: the first one reads the new one and still writes
+the old one, the second one writes the new one. A third one may read the old one no more after 14 days, with no dead
+letters left. What is not read all the same ends among the dead letters, unchanged, and can be put back later.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from infra.local.loopback import HOST
+from shared.jwks import DEFAULT_FRESH_S
 from shared.keys import Keys
 from shared.settings import Function
 from shared.tokens import mint
@@ -26,6 +27,7 @@ from tests.support.moved_clock import MovedClock
 from tests.support.queue_server import QueueServerProcess
 from tests.support.queue_set import QueueSet
 from tests.support.stack import KID, TOKEN_KEY
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,7 +44,7 @@ async def rig(
     queue_server: QueueServerProcess,
 ) -> AsyncIterator[LambdaRig]:
     """Give one stage; the webhook has an environment under its own name."""
-    names = ("webhook", "replay", "deliver", "stream", "clocked", "slow", "faulty")
+    names = ("webhook", "replay", "deliver", "stream", "clocked", "slow", "stale", "faulty")
     queues = await asyncio.to_thread(QueueSet, queue_server)
     async with LambdaRig.running(tmp_path_factory.mktemp("lambda"), artifacts, gateway, queues, *names) as running:
         await running.start(Function.WEBHOOK)
@@ -151,6 +153,22 @@ async def test_when_an_invocation_has_answered_nothing_of_it_is_left_running(
             await asyncio.sleep(2 * SLOW_S)
             assert (link.waiting, len(link.request_lines)) == (0, before)
     assert [line for line in environment.log().splitlines() if '"level": "ERROR"' in line] == []
+
+
+async def test_a_push_is_answered_when_what_it_has_begun_besides_is_done(rig: LambdaRig, tmp_path: Path) -> None:
+    """Google's keys have gone stale: the push is verified with them, and its answer waits for the new ones."""
+    clock = MovedClock(tmp_path / "beside", HANDLERS[Function.WEBHOOK])
+    await rig.start(Function.WEBHOOK, name="stale", handler=clock.handler, beside=[clock.directory])
+    await rig.push("stale@example.com", to="stale")
+    clock.move_to(2 * DEFAULT_FRESH_S)
+    before = rig.keys.requests
+    rig.keys.open.clear()
+    pushing = asyncio.ensure_future(rig.push("stale@example.com", to="stale"))
+    await until(lambda: rig.keys.requests > before, "the keys are asked for")
+    asyncio.get_running_loop().call_later(SLOW_S, rig.keys.open.set)
+    await pushing
+    assert rig.keys.open.is_set()
+    assert rig.keys.requests == before + 1
 
 
 async def test_deliver_reports_what_of_a_batch_has_failed_and_nothing_else(rig: LambdaRig, redis: Redis) -> None:

@@ -31,7 +31,13 @@ READS = "READABLE_FORMATS = frozenset({FORMAT})"
 READS_BOTH = 'READABLE_FORMATS = frozenset({"1", "2"})'
 WRITES = 'FORMAT = "1"'
 WRITES_NEXT = 'FORMAT = "2"'
-FILES = ("shared/entry.py", "shared/delivery.py")
+ENTRIES, QUEUED = "shared/entry.py", "shared/delivery.py"
+#: Where a function has its formats: a stream has nothing to do with the queues.
+FILES = {
+    Function.WEBHOOK: (ENTRIES, QUEUED),
+    Function.DELIVER: (ENTRIES, QUEUED),
+    Function.STREAM: (ENTRIES,),
+}
 #: What a release writes, and how it is made of this one.
 RELEASES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "now": ("1", {}),
@@ -65,7 +71,7 @@ async def rig(
                 ("stream", Function.STREAM, {}),
                 ("stream", Function.STREAM, {}),
             ):
-                artifact = artifacts.release(function, name, dict.fromkeys(FILES, lines))
+                artifact = artifacts.release(function, name, dict.fromkeys(FILES[function], lines))
                 await running.begin(function, name=f"{kind}-{name}", artifact=artifact, settings=settings)
         await running.emulator.ready()
         yield running

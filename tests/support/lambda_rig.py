@@ -48,6 +48,8 @@ class LambdaRig:
         self.emulator = emulator
         self.artifacts = artifacts
         self.queues = queues
+        self.keys = keys
+        """Where the keys are published that pushes are signed with."""
         self.stage = own_stage()
         self._numbers = itertools.count(1)
         self._posters: dict[str, Poster] = {}
