@@ -54,6 +54,7 @@ artifacts: $(VENV)/.deploy
 pages: $(VENV)/.local
 	$(BIN)/python -m infra.cost.page
 
+# ziglang is left out: cargo-lambda compiles with it, and the tests only emulate with that. It is as large as the rest.
 lock: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
@@ -61,7 +62,7 @@ lock: | $(BIN)/python
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	  --extra local pyproject.toml -o requirements-local.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
-	  --extra local --extra dev --group deploy pyproject.toml -o requirements-dev.txt
+	  --no-emit-package ziglang --extra local --extra dev --group deploy pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	  --constraint requirements-dev.txt --group deploy -o requirements-deploy.txt
 

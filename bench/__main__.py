@@ -16,6 +16,7 @@ import uvloop
 
 from bench import (
     broadcast,
+    coldstart,
     cost,
     drain,
     everything,
@@ -48,6 +49,7 @@ _BENCHES = {
     "verification": verification,
     "drain": drain,
     "loading": loading,
+    "coldstart": coldstart,
 }
 
 

@@ -21,7 +21,7 @@ _NAME = "tidemark"
 _SERVER = "uvicorn.error"
 # Who says which level counts, the first that does: Lambda's own setting, Powertools', and its former name.
 _LEVELS = ("AWS_LAMBDA_LOG_LEVEL", "POWERTOOLS_LOG_LEVEL", "LOG_LEVEL")
-_LAMBDAS_WORDS = {"TRACE": "NOTSET", "WARN": "WARNING", "FATAL": "CRITICAL"}
+_LAMBDAS_WORDS = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}
 _TRACE = "_X_AMZN_TRACE_ID"
 # What every record has; the rest of one is what the call has added.
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"asctime", "message"}

@@ -17,7 +17,7 @@ from shared.settings import Function
 ROOT = Path(__file__).parents[2]
 LOCK_FILE = "requirements.txt"
 #: The functions that are deployed.
-DEPLOYED = tuple(function for function in Function if function is not Function.LOCAL)
+DEPLOYED: tuple[Function, ...] = tuple(function for function in Function if function is not Function.LOCAL)
 
 # What the runtime has.
 _IN_RUNTIME = frozenset({"boto3", "botocore"})
