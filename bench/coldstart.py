@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import compileall
 import json
 import os
-import py_compile
 import subprocess
 import sys
 import tempfile
@@ -92,10 +90,7 @@ async def run(args: argparse.Namespace) -> None:
 def _trees(scratch: Path, kind: str) -> dict[Function, Path]:
     trees = {function: scratch / kind / function.value for function in DEPLOYED}
     for function, tree in trees.items():
-        build(function, tree, Target.HOST)
-        if kind == "compiled":
-            unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-            compileall.compile_dir(tree, quiet=2, invalidation_mode=unchecked)
+        build(function, tree, Target.HOST, bytecode=sys.executable if kind == "compiled" else None)
     return trees
 
 
@@ -172,9 +167,11 @@ def _findings(
         name="coldstart",
         title="Cold start",
         how=(
-            f"{runs} fresh processes of each kind, in turns, that see nothing but the artifact for this machine, with "
-            "byte code: ms until the handler is ready for events (the stream's with the server's protocol), beside "
-            "loading its libraries alone: " + "; ".join(dict.fromkeys(_LIBRARIES.values())) + ". Without byte code "
+            f"{runs} fresh processes of each kind, in turns, that see nothing but the artifact for this machine with "
+            "its byte code: ms until the handler is ready for events (the stream's with the server's protocol), "
+            "beside loading its libraries alone: "
+            + "; ".join(dict.fromkeys(_LIBRARIES.values()))
+            + ". Without byte code "
             "Python compiles what it loads. Median (and range)."
         ),
         machine=machine,

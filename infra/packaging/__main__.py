@@ -1,4 +1,4 @@
-"""``python -m infra.packaging [--out DIR] [--target lambda|host] [--unpacked] [FUNCTION…]``: the artifacts."""
+"""``python -m infra.packaging [--out DIR] [--target lambda|host] [--bytecode PYTHON] [--unpacked] [FUNCTION…]``."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("functions", nargs="*", metavar="FUNCTION", help=f"{', '.join(names)}; all of them if none")
     parser.add_argument("--out", type=Path, default=ROOT / ".build", metavar="DIR", help="where to (.build)")
     parser.add_argument("--target", choices=[target.value for target in Target], default=Target.LAMBDA.value)
+    parser.add_argument("--bytecode", metavar="PYTHON", help="a Python of the runtime's version, to compile with")
     parser.add_argument("--unpacked", action="store_true", help="as folders, DIR/FUNCTION, instead of zip files")
     args = parser.parse_args(argv)
     unknown = sorted(set(args.functions).difference(names))
@@ -32,20 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for name in args.functions or names:
             if args.unpacked:
-                build(Function(name), args.out / name, Target(args.target))
+                build(Function(name), args.out / name, Target(args.target), bytecode=args.bytecode)
                 print(f"{args.out / name}: {_size(args.out / name)} unpacked")
             else:
-                _make(Function(name), args.out / f"{name}.zip", Target(args.target))
+                _make(Function(name), args.out / f"{name}.zip", Target(args.target), args.bytecode)
     except (PackagingError, OSError) as error:
         print(f"packaging: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _make(function: Function, archive: Path, target: Target) -> None:
+def _make(function: Function, archive: Path, target: Target, bytecode: str | None) -> None:
     with tempfile.TemporaryDirectory(prefix="tidemark-artifact-") as scratch:
         tree = Path(scratch)
-        build(function, tree, target)
+        build(function, tree, target, bytecode=bytecode)
         pack(tree, archive)
         unpacked = _size(tree)
     packed = archive.read_bytes()

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from infra.packaging.bytecode import add_bytecode
 from infra.packaging.errors import PackagingError
 from infra.packaging.locked import Locked
 from infra.packaging.reach import reach
@@ -31,8 +32,11 @@ _UNUSED = ("pycparser",)
 _READ_BY = {Path("shared/scripts.py"): Path("shared/lua")}
 
 
-def build(function: Function, into: Path, target: Target) -> None:
-    """Lay out a function's artifact in a folder, which must be new or empty. Raises PackagingError."""
+def build(function: Function, into: Path, target: Target, *, bytecode: str | None = None) -> None:
+    """Lay out a function's artifact in a folder, which must be new or empty. Raises PackagingError.
+
+    With ``bytecode``, a Python of the target's version, all of it is compiled.
+    """
     if into.exists() and any(into.iterdir()):
         raise PackagingError(f"{into} is not empty")
     package = Path("functions", function.value)
@@ -51,3 +55,5 @@ def build(function: Function, into: Path, target: Target) -> None:
         (into / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, into / path)
     strip(into)
+    if bytecode is not None:
+        add_bytecode(into, bytecode, target.python)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from infra.packaging.elf import slim
+
 # Scripts to start by hand, byte code of the machine that packs, tests.
 _FOLDERS = frozenset({"bin", "__pycache__", "tests", "test", "sboms"})
 # What installers tell each other: who has installed it, from where, and hashes of what is not there any more.
@@ -29,6 +31,8 @@ def strip(tree: Path) -> None:
         elif path.suffix in _SUFFIXES or path.name in _MARKS or _is_record(path):
             path.unlink()
         else:
+            if path.suffix == ".so":
+                slim(path)
             path.chmod(_PROGRAM if path.suffix == ".sh" else _FILE)
     tree.chmod(_PROGRAM)
 

@@ -20,6 +20,11 @@ class Target(Enum):
     #: This machine and the Python that runs here: for tests, and for images that are built here.
     HOST = "host"
 
+    @property
+    def python(self) -> str:
+        """The version of its Python, as ``3.14``."""
+        return _LAMBDA_PYTHON if self is Target.LAMBDA else ".".join(map(str, sys.version_info[:2]))
+
     def options(self) -> list[str]:
         """Return what makes ``uv pip install`` choose the wheels for it."""
         if self is Target.HOST:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import httptools.parser.parser
 import pytest
 
 from infra.packaging import PackagingError, Target, build
 from infra.packaging.__main__ import main
 from infra.packaging.archive import pack
 from infra.packaging.build import DEPLOYED, LOCK_FILE, ROOT
+from infra.packaging.bytecode import add_bytecode
 from infra.packaging.locked import Locked
 from infra.packaging.reach import reach
 from infra.packaging.strip import strip
@@ -17,6 +22,13 @@ from infra.packaging.target import LAMBDA_RUNTIME
 from infra.packaging.uv import install
 from shared.settings import Function
 
+_LOAD_MODULE = """
+import importlib.util, sys, httptools
+spec = importlib.util.spec_from_file_location("httptools.parser.parser", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.__file__ == sys.argv[1] and callable(module.HttpResponseParser))
+"""
 LOCK = """# This file was written by a tool
 alpha==1.0 \\
     --hash=sha256:aa \\
@@ -118,6 +130,43 @@ def test_an_archive_depends_on_names_contents_and_modes_only(tmp_path: Path) -> 
     pack(tmp_path / "second", tmp_path / "second.zip")
     assert (tmp_path / "second.zip").read_bytes() != first
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "first.zip", "second", "second.zip"]
+
+
+def test_compiled_modules_lose_what_only_debuggers_read(tmp_path: Path) -> None:
+    """They load as before; what is no such file stays as it is."""
+    module = Path(httptools.parser.parser.__file__)
+    slimmed, text = tmp_path / module.name, tmp_path / "text.so"
+    slimmed.write_bytes(module.read_bytes())
+    text.write_text("no module")
+    strip(tmp_path)
+    assert slimmed.stat().st_size < module.stat().st_size
+    assert text.read_text() == "no module"
+    argv = [sys.executable, "-c", _LOAD_MODULE, str(slimmed)]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "True\n"
+    strip(tmp_path)
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+def test_byte_code_depends_on_neither_the_folder_nor_the_time_and_is_not_checked_again(tmp_path: Path) -> None:
+    made = []
+    for name in ("first", "second"):
+        tree = written(
+            tmp_path / name, functions__one__handler="import json\n\n\ndef f(x):\n    return json.dumps(x)\n"
+        )
+        os.utime(tree / "functions/one/handler.py", (len(name), len(name)))
+        add_bytecode(tree, sys.executable, Target.HOST.python)
+        compiled = sorted(tree.rglob("*.pyc"))
+        made.append([path.read_bytes() for path in compiled])
+        assert {path.read_bytes()[4:8] for path in compiled} == {b"\1\0\0\0"}  # PEP 552: by hash, unchecked
+    assert made[0] == made[1]
+    assert len(made[0]) == 3
+
+
+def test_byte_code_is_made_by_the_version_that_runs_it_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(PackagingError, match=r"the functions run on CPython 3\.99"):
+        add_bytecode(tmp_path, sys.executable, "3.99")
+    with pytest.raises(PackagingError, match="cannot compile"):
+        add_bytecode(tmp_path, str(tmp_path / "python"), "3.99")
 
 
 def test_what_uv_cannot_have_is_told_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
