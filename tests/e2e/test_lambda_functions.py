@@ -44,7 +44,7 @@ async def rig(
     queue_server: QueueServerProcess,
 ) -> AsyncIterator[LambdaRig]:
     """Give one stage; the webhook has an environment under its own name."""
-    names = ("webhook", "replay", "deliver", "stream", "clocked", "slow", "stale", "faulty")
+    names = ("webhook", "replay", "deliver", "drill", "stream", "clocked", "slow", "stale", "faulty")
     queues = await asyncio.to_thread(QueueSet, queue_server)
     async with LambdaRig.running(tmp_path_factory.mktemp("lambda"), artifacts, gateway, queues, *names) as running:
         await running.start(Function.WEBHOOK)
@@ -187,3 +187,10 @@ async def test_deliver_reports_what_of_a_batch_has_failed_and_nothing_else(rig: 
     answer = await rig.emulator.invoke("deliver", {"Records": [record(message, name) for message in received]})
     assert answer == {"batchItemFailures": [{"itemIdentifier": poison}]}
     assert [await redis("XLEN", keys.log(f"gmail:{mailbox}")) for mailbox in boxes] == [1, 1]
+
+
+async def test_a_drill_runs_and_says_what_it_found(rig: LambdaRig) -> None:
+    """A short one, by the event's word: pushes and a stream of its own, and nothing is lost."""
+    await rig.start(Function.DRILL)
+    report = await rig.emulator.invoke("drill", {"seconds": 1, "per_s": 10})
+    assert (report["published"], report["lost"], report["doubled"]) == (10, 0, 0)

@@ -34,6 +34,7 @@ HANDLERS = {
     Function.WEBHOOK: "functions.webhook.handler.handler",
     Function.REPLAY: "functions.replay.handler.handler",
     Function.DELIVER: "functions.deliver.handler.handler",
+    Function.DRILL: "functions.drill.handler.handler",
     Function.STREAM: "functions/stream/run.sh",
 }
 ANSWER_TIMEOUT_S = 20.0
