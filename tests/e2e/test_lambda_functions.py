@@ -17,11 +17,12 @@ from shared.jwks import DEFAULT_FRESH_S
 from shared.keys import Keys
 from shared.settings import Function
 from shared.tokens import mint
+from tests.support import deployed
 from tests.support.artifact import Artifacts
 from tests.support.delaying_proxy import Delay, DelayingProxy
 from tests.support.deliver_rig import delivery, record
 from tests.support.gateway import NO_TLS, GatewayProcess, RedisServer
-from tests.support.lambda_rig import HANDLERS, LambdaRig
+from tests.support.lambda_rig import LambdaRig
 from tests.support.log_rig import Redis
 from tests.support.moved_clock import MovedClock
 from tests.support.queue_server import QueueServerProcess
@@ -115,7 +116,7 @@ async def test_a_warm_invocation_opens_no_connection_to_redis_and_one_after_ten_
     rig: LambdaRig, link: DelayingProxy, tmp_path: Path
 ) -> None:
     """Redis has closed the old one meanwhile; the function notices before it uses it."""
-    clock = MovedClock(tmp_path / "beside", HANDLERS[Function.WEBHOOK])
+    clock = MovedClock(tmp_path / "beside", deployed.handler(Function.WEBHOOK))
     await rig.start(
         Function.WEBHOOK,
         name="clocked",
@@ -157,7 +158,7 @@ async def test_when_an_invocation_has_answered_nothing_of_it_is_left_running(
 
 async def test_a_push_is_answered_when_what_it_has_begun_besides_is_done(rig: LambdaRig, tmp_path: Path) -> None:
     """Google's keys have gone stale: the push is verified with them, and its answer waits for the new ones."""
-    clock = MovedClock(tmp_path / "beside", HANDLERS[Function.WEBHOOK])
+    clock = MovedClock(tmp_path / "beside", deployed.handler(Function.WEBHOOK))
     await rig.start(Function.WEBHOOK, name="stale", handler=clock.handler, beside=[clock.directory])
     await rig.push("stale@example.com", to="stale")
     clock.move_to(2 * DEFAULT_FRESH_S)

@@ -23,6 +23,7 @@ import httpx
 
 from infra.chaos.part import Part
 from infra.local.loopback import HOST, steady_port
+from tests.support.deployed import adapter_settings
 from tests.support.gateway import NO_TLS
 from tests.support.lambda_adapter import NAME as ADAPTER
 from tests.support.lambda_adapter import adapter_binary, cargo
@@ -31,12 +32,6 @@ from tests.support.lambda_url import LambdaUrl
 from tests.support.require import require
 from tests.support.runtime_api import RuntimeApi
 
-#: As serverless.yml has them, but for the port.
-ADAPTER_SETTINGS = {
-    "AWS_LWA_INVOKE_MODE": "response_stream",
-    "AWS_LWA_READINESS_CHECK_PROTOCOL": "tcp",
-    "AWS_LWA_ASYNC_INIT": "true",
-}
 INVOKE_TIMEOUT_S = 30.0
 
 
@@ -102,7 +97,7 @@ class LambdaEmulator:
         environment = Environment(api, log)
         self._environments.append(environment)
         if kind is Kind.ADAPTER:
-            settings = {**ADAPTER_SETTINGS, "AWS_LWA_PORT": str(steady_port()), **settings}
+            settings = {**adapter_settings(), "AWS_LWA_PORT": str(steady_port()), **settings}
         environment.start(self._runtime, kind, artifact, handler, settings, function=function, beside=beside)
         return environment
 

@@ -18,6 +18,7 @@ from infra.chaos.origin import Origin
 from infra.chaos.poster import Poster, Reply
 from infra.chaos.pushes import Push
 from shared.settings import Function
+from tests.support import deployed
 from tests.support.artifact import Artifacts
 from tests.support.key_server import KeyServer
 from tests.support.lambda_emulator import LambdaEmulator
@@ -29,14 +30,6 @@ from tests.support.recorder import Recorder
 from tests.support.signing import PUSH_ACCOUNT, PUSH_AUDIENCE, Issuer, push_token
 from tests.support.stack import BYPASS_SECRET, KID, TOKEN_KEY
 
-#: What serverless.yml gives as the handler of each function.
-HANDLERS = {
-    Function.WEBHOOK: "functions.webhook.handler.handler",
-    Function.REPLAY: "functions.replay.handler.handler",
-    Function.DELIVER: "functions.deliver.handler.handler",
-    Function.DRILL: "functions.drill.handler.handler",
-    Function.STREAM: "functions/stream/run.sh",
-}
 ANSWER_TIMEOUT_S = 20.0
 
 
@@ -101,7 +94,7 @@ class LambdaRig:
             name or function.value,
             Kind.ADAPTER if function is Function.STREAM else Kind.PYTHON,
             artifact or self.artifacts.of(function),
-            handler or HANDLERS[function],
+            handler or deployed.handler(function),
             {key: value for key, value in given.items() if key not in without},
             timeout_s=timeout_s,
             beside=beside,
