@@ -20,6 +20,7 @@ _COMMANDS = {
     "forget": "erase what is held about a mailbox",
     "drill": "kill the primary Redis while traffic flows, and report what came of it",
     "cost": "reckon what a deployment costs a month, and what is the cheapest that meets the load",
+    "env": "print what a deployment uses, for a shell",
     "doctor": "check settings and dependencies, and say what to fix",
 }
 

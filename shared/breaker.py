@@ -24,6 +24,9 @@ T = TypeVar("T")
 FAILURES = 5
 FIRST_OPEN_S = 1.0
 OPEN_S = 30.0
+#: No call takes so long: each has a time-out of a few seconds. One that did was held up by its own process, which
+#: stood still, as Lambda freezes it between two invocations.
+STOOD_STILL_S = 10.0
 
 
 class State(Enum):
@@ -37,7 +40,8 @@ class State(Enum):
 class Breaker:
     """Stands before one dependency, in one event loop. ``counts_against`` are the errors that are failures of it.
 
-    Any other error is an answer: it shows that the dependency is there. A call that is cancelled shows nothing.
+    Any other error is an answer: it shows that the dependency is there. A call that is cancelled shows nothing, and
+    neither does one that failed while this process stood still.
     Once open it waits for ``first_open_s``, twice as long after each try that fails, ``open_s`` at most. ``clock`` is
     monotonic seconds. Counts ``<name>_open``, ``<name>_half_open``, ``<name>_closed`` and
     ``<name>_refused``.
@@ -86,20 +90,23 @@ class Breaker:
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work and return its result. Raises CircuitOpenError without doing it, and whatever it raises."""
         epoch = self._admit()
+        began = self._clock()
         try:
             result = await work()
         except self._counts_against as error:
             if epoch == self._epoch:
-                self._note_failure(error)
+                if self._clock() - began < STOOD_STILL_S:
+                    self._note_failure(error)
+                else:
+                    self._note_nothing()
             raise
         except Exception:  # whatever else is raised, the dependency has answered
             if epoch == self._epoch:
                 self._note_answer()
             raise
         except BaseException:
-            if epoch == self._epoch and self._state is State.HALF_OPEN:
-                # Nothing was learned. The next call may try at once: its predecessor was due already.
-                self._enter(State.OPEN)
+            if epoch == self._epoch:
+                self._note_nothing()
             raise
         if epoch == self._epoch:
             self._note_answer()
@@ -131,6 +138,11 @@ class Breaker:
         self._failed = 0
         if self._state is not State.CLOSED:
             self._enter(State.CLOSED)
+
+    def _note_nothing(self) -> None:
+        """Note that nothing was learned. If it was a try, the next call may make one at once: it was due already."""
+        if self._state is State.HALF_OPEN:
+            self._enter(State.OPEN)
 
     def _enter(self, state: State, *, reason: str = "") -> None:
         self._state = state

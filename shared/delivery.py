@@ -1,6 +1,9 @@
 """What the queues hold: pushes that wait for the log, and dead letters, as JSON text.
 
-A version reads what it and the one before it have written: a queue outlives a deployment by up to 14 days.
+A release reads what it writes, and what the one before it and the one after it do: a queue outlives a deployment, or
+going back, by up to 14 days. So a format changes over two releases: the first one reads the new one and still writes
+the old one, the second one writes the new one. A third one may read the old one no more after 14 days, with no dead
+letters left. What is not read all the same ends among the dead letters, unchanged, and can be put back later.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple
 
 from shared.json_object import NotAnObjectError, parse_object
 
+#: The form of what is written now, and the ones that are read: see above.
 FORMAT = "1"
 READABLE_FORMATS = frozenset({FORMAT})
 

@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 from shared.position import Position
 
-#: The form in which entries and live messages are written now, and the ones that are still read.
+# A format changes over two releases that are deployed one after the other, none skipped: the first reads the new one
+# and still writes the old one, the second writes it. So what a release writes, the one before it and the one after it
+# can read: both serve while a deployment goes on, it can be rolled back, and an open stream lives through it. A third
+# release may read the old one no more, once nothing is held that was written in it: for entries, after the retention.
+# `shared.delivery` has the same rule for what the queues hold. Who meets a format that it does not read all the same
+# tells its clients of a gap: see `shared.wire`.
+
+#: The form in which entries and live messages are written now, and the ones that are read.
 FORMAT = "1"
 READABLE_FORMATS = frozenset({FORMAT})
 

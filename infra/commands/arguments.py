@@ -8,6 +8,7 @@ import re
 import sys
 from urllib.parse import urlsplit
 
+from infra.cli import CommandError
 from infra.local.data_dir import DEFAULT_URL, DataDir
 from shared.errors import BadTopicError
 from shared.tokens import MAX_SUBJECT
@@ -31,14 +32,27 @@ def data_dir(args: argparse.Namespace) -> DataDir:
 def add_url(parser: argparse.ArgumentParser) -> None:
     """Add ``--url``."""
     parser.add_argument(
-        "--url", metavar="U", type=http_url, help="origin to talk to (default: the local stack that is running)"
+        "--url",
+        metavar="U",
+        type=http_url,
+        help="origin to talk to (default: the deployment's of tidemark env, else the local stack that is running)",
     )
 
 
-def origin(args: argparse.Namespace) -> str:
-    """Return the origin to talk to: ``--url``, else the stack of the data directory, else where one would run."""
+def origin(args: argparse.Namespace, variable: str) -> str:
+    """Return the origin to talk to: ``--url``, else the deployment's, else the data directory's stack's.
+
+    ``variable`` is where `tidemark env` puts the deployment's. If no stack runs, it is where one would. Raises
+    CommandError.
+    """
     if args.url is not None:
         return str(args.url)
+    deployed = os.environ.get(variable)
+    if deployed:
+        try:
+            return http_url(deployed)
+        except argparse.ArgumentTypeError as error:
+            raise CommandError(f"{variable} {error}") from None
     directory = data_dir(args)
     running = directory.running()
     if running is not None:

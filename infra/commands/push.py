@@ -1,22 +1,27 @@
-"""`tidemark push`: send Pub/Sub pushes as Google would."""
+"""`tidemark push`: send Pub/Sub pushes as Google would, to a deployment with a token that Google has made."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 import httpx
 
+from infra.cli import CommandError
 from infra.commands.arguments import add_data_dir, add_url, data_dir, mailbox, origin, positive, rate
+from infra.deployed import WEBHOOK_URL
 from infra.local.mail import fresh_message_id, history_ids, push_body
-from infra.local.push_signer import PushSigner
 
 #: Pub/Sub waits 10 s for an answer by default.
 _TIMEOUT_S = 10.0
+#: How long a command may take to print a token.
+_TOKEN_S = 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +31,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--message-id", metavar="ID", help="the same message id for every push (a redelivery)")
     parser.add_argument("--count", type=positive, default=1, metavar="N", help="how many pushes (default 1)")
     parser.add_argument("--rate", type=rate, metavar="PER_S", help="pushes a second (default: one after the other)")
+    parser.add_argument(
+        "--push-token-command",
+        type=shlex.split,
+        metavar="C",
+        help="prints the token that a deployment takes, such as: gcloud auth print-identity-token --include-email … "
+        "(default: one that the local stack takes)",
+    )
     add_url(parser)
     add_data_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Send the pushes and print each answer. Returns 1 when one was not acknowledged, which ends a plain series."""
-    return asyncio.run(_send(args, origin(args), data_dir(args).push_signer()))
+    url = origin(args, WEBHOOK_URL)
+    if args.push_token_command is None:
+        return asyncio.run(_send(args, url, data_dir(args).push_signer().authorization))
+    header = {"Authorization": f"Bearer {_printed(args.push_token_command)}"}
+    return asyncio.run(_send(args, url, lambda: header))
 
 
-async def _send(args: argparse.Namespace, url: str, signer: PushSigner) -> int:
+def _printed(command: list[str]) -> str:
+    """Return the token that a command prints. Raises CommandError."""
+    try:
+        # What it says to people goes where ours does.
+        told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=_TOKEN_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CommandError(f"--push-token-command: {error}") from None
+    token = told.stdout.strip()
+    if not token.isascii() or not token.isprintable() or not token:
+        raise CommandError("--push-token-command prints no token")
+    return token
+
+
+async def _send(args: argparse.Namespace, url: str, authorization: Callable[[], Mapping[str, str]]) -> int:
     ids = history_ids(args.history_id)
     failed = 0
     async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False) as client:
@@ -44,7 +73,7 @@ async def _send(args: argparse.Namespace, url: str, signer: PushSigner) -> int:
             nonlocal failed
             body = push_body(args.mailbox, next(ids), args.message_id or fresh_message_id())
             try:
-                answer = await client.post("/push", json=body, headers=signer.authorization())
+                answer = await client.post("/push", json=body, headers=dict(authorization()))
             except httpx.HTTPError as error:
                 failed += 1
                 print(f"tidemark push: {url} did not answer: {error or type(error).__name__}", file=sys.stderr)

@@ -10,6 +10,7 @@ import sys
 
 from infra.cli import CommandError
 from infra.commands.arguments import add_data_dir, add_url, origin, topic
+from infra.deployed import STREAM_URL
 from infra.local.follow import Follower, Frame, RefusedError
 from shared.errors import BadCursorError
 from shared.position import Position
@@ -48,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError("--from acked needs --client, the name that acknowledged")
     # By a name that it keeps it takes over its own slot when it comes back, instead of taking another's.
     client = args.client or f"tail-{secrets.token_hex(4)}"
-    follower = Follower(origin(args), args.token, args.topic, start=args.start, client=client, on_state=_say_state)
+    follower = Follower(
+        origin(args, STREAM_URL), args.token, args.topic, start=args.start, client=client, on_state=_say_state
+    )
     try:
         asyncio.run(_follow(follower, as_json=args.json))
     except KeyboardInterrupt:

@@ -20,8 +20,10 @@ def around(given: Assumptions, load: Load, prices: Prices) -> tuple[Line, ...]:
     """Price it."""
     queued, confirmed = load.pushes * given.queued, load.pushes * given.confirm
     answered = load.acks + load.replays
-    invocations = load.received + answered + queued + confirmed
-    busy_ms = load.received * given.webhook_ms + answered * given.replay_ms + (queued + confirmed) * given.deliver_ms
+    scheduled = MONTH_S / given.schedule_s
+    invocations = load.received + answered + queued + confirmed + scheduled
+    busy_ms = load.received * given.webhook_ms + answered * given.replay_ms
+    busy_ms += (queued + confirmed) * given.deliver_ms + scheduled * given.scheduled_ms
     polls = given.pollers * MONTH_S / _POLL_S
     logged_gb = (invocations + load.opens) * given.log_bytes / GB
     return (

@@ -88,6 +88,8 @@ class Assumptions:
     webhook_ms: float = _of(60, "duration of a push, ms", least=1, most=9e5)
     replay_ms: float = _of(60, "duration of a replay or an ack, ms", least=1, most=9e5)
     deliver_ms: float = _of(150, "duration of a delivery from a queue, ms", least=1, most=9e5)
+    schedule_s: float = _of(300, "deliver is called by its schedule once in so many seconds", least=60, most=86_400)
+    scheduled_ms: float = _of(1300, "duration of such a call, ms: it waits for a dead letter", least=1, most=9e5)
     concurrency: float = _of(1000, "the account's concurrency", least=10, most=1e7, whole=True)
     unreserved: float = _of(100, "concurrency kept for everything but streams", most=1e7, whole=True)
     pollers: float = _of(5, "long polls of 20 s that Lambda keeps on a queue", least=1, most=1000, whole=True)
@@ -107,12 +109,12 @@ class Assumptions:
     prod_pack: float = _of(0, "Prod Packs of Upstash: 0 or 1", most=1, whole=True)
     # What watches over it, and where its secrets are.
     alarms: float = _of(20, "alarms", most=1e5, whole=True)
-    metrics: float = _of(20, "custom metrics", most=1e6, whole=True)
+    metrics: float = _of(8, "custom metrics", most=1e6, whole=True)
     dashboards: float = _of(1, "dashboards", most=1000, whole=True)
     log_bytes: float = _of(800, "log lines of an invocation or a stream, bytes", most=1e6)
     log_days: float = _of(30, "days that logs are kept", least=1, most=3653)
-    parameters: float = _of(10, "parameters in Parameter Store, standard", most=10_000, whole=True)
-    secrets: float = _of(0, "secrets in Secrets Manager instead", most=10_000, whole=True)
+    parameters: float = _of(0, "parameters in Parameter Store, standard", most=10_000, whole=True)
+    secrets: float = _of(1, "secrets in Secrets Manager", most=10_000, whole=True)
     budget: float = _of(500, "what it may cost a month, USD", most=1e9)
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from infra.cli import main
 from infra.local.data_dir import DataDir
 from infra.local.openapi import describe
 from shared.tokens import Grant, TokenVerifier, mint
+from tests.support.command import Command
 from tests.support.dev_process import TIDEMARK, DevProcess
 from tests.support.gateway import NO_TLS, ROOT, eventually, free_port
 from tests.support.lambda_events import process_environment
@@ -311,13 +312,24 @@ def test_the_origin_serves_the_description_of_its_endpoints(dev: DevProcess) -> 
 
 
 def test_doctor_finds_a_healthy_stack_well(dev: DevProcess) -> None:
-    """0, and a line for each thing it has looked at: settings, log, queues, keys, origin."""
+    """0, and a line for each thing that it has looked at; each function is used once."""
     run = tidemark("doctor", *data_dir(dev))
     assert (run.returncode, run.stderr) == (0, "")
     assert all(line.startswith("ok ") for line in run.stdout.splitlines()), run.stdout
     looked_at = [line.split()[1] for line in run.stdout.splitlines()]
     log = ["log:", "scripts:", "writing:", "live", "eviction:"]
-    assert looked_at == ["settings:", *log, "delivery", "dead", "confirmation", "push", "origin:"]
+    assert looked_at == [
+        "settings:",
+        *log,
+        "delivery",
+        "dead",
+        "confirmation",
+        "push",
+        "origin:",
+        "push:",
+        "stream:",
+        "replay:",
+    ]
     keys = dev.data_dir.keys()
     assert not [secret for secret in (keys.gateway_token, *keys.token_keys.values()) if secret in run.stdout]
 
@@ -371,7 +383,36 @@ def test_doctor_fetches_the_keys_that_tokens_are_verified_with(dev: DevProcess, 
     assert "TIDEMARK_TOKEN_JWKS_URL" in lines[broken + 1]
     settings["TIDEMARK_PUSH_JWKS_URL"] = f"http://127.0.0.1:{free_port()}/keys"
     away = tidemark("doctor", "--data-dir", tmp_path, **settings).stdout
-    assert "FAIL  push keys: All connection attempts failed" in away
+    assert "FAIL  push keys: [Errno 111] Connect call failed" in away
+
+
+# -- a deployment
+
+
+def test_commands_find_a_deployment_by_the_environment(dev: DevProcess, tmp_path: Path, command: Command) -> None:
+    """As `tidemark env` names it, and before any local stack; --url has the last word."""
+    push = ("push", "env@example.com", "--data-dir", dev.data_dir.path)
+    assert command(*push, settings={"TIDEMARK_WEBHOOK_URL": f"{dev.url}/"}).code == 0
+    away = {"TIDEMARK_WEBHOOK_URL": f"http://127.0.0.1:{free_port()}"}
+    elsewhere = command(*push, settings=away)
+    assert (elsewhere.code, away["TIDEMARK_WEBHOOK_URL"] in elsewhere.err) == (1, True)
+    assert command(*push, "--url", dev.url, settings=away).code == 0
+    tail = ("tail", "--token", "t", "--data-dir", tmp_path)
+    refused = command(*tail, settings={"TIDEMARK_STREAM_URL": dev.url})
+    assert (refused.code, refused.err.startswith("tidemark tail: 401: ")) == (1, True)
+    broken = command(*tail, settings={"TIDEMARK_STREAM_URL": "events.example.com"})
+    assert (broken.code, broken.err) == (1, "tidemark tail: TIDEMARK_STREAM_URL must be an http(s) URL\n")
+
+
+def test_a_push_may_carry_the_token_that_a_command_prints(dev: DevProcess, tmp_path: Path, command: Command) -> None:
+    """As gcloud prints one for a deployment; a command that prints none is told, and nothing is sent."""
+    token = dev.data_dir.push_signer().authorization()["Authorization"].removeprefix("Bearer ")
+    push = ("push", "cmd@example.com", "--url", dev.url, "--data-dir", tmp_path / "none", "--push-token-command")
+    assert [answer["status"] for answer in command(*push, f"printf {token}").lines()] == ["published"]
+    assert not (tmp_path / "none").exists()
+    for printing, why in (("false", "returned non-zero"), ("true", "prints no token"), ("no-such", "No such file")):
+        ran = command(*push, printing)
+        assert (ran.code, ran.out, why in ran.err) == (1, "", True)
 
 
 # -- usage

@@ -8,6 +8,7 @@ from functions.deliver.backoff import MOST_S
 from functions.deliver.courier import TRIES
 from infra.local.queues import CONFIRMATION, DEAD_LETTERS, DELIVERY
 from shared.delivery import Death
+from tests.support.alarm_lines import rung
 from tests.support.deliver_rig import DeliverRig, delivery
 from tests.support.faulty_gateway import Answer, FaultyGateway
 
@@ -43,7 +44,9 @@ async def test_what_goes_from_the_queue_into_the_log_gets_a_copy_that_comes_afte
     assert rig.held(CONFIRMATION) == 0
 
 
-async def test_a_copy_changes_nothing_unless_its_event_was_forgotten(rig: DeliverRig) -> None:
+async def test_a_copy_changes_nothing_unless_its_event_was_forgotten(
+    rig: DeliverRig, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two of three are there: only the third is appended, at a new position with the same envelope."""
     for number in range(3):
         rig.put(delivery(number))
@@ -51,8 +54,10 @@ async def test_a_copy_changes_nothing_unless_its_event_was_forgotten(rig: Delive
     before = await rig.redis("XRANGE", rig.basis.keys.log(ANN), "-", "+")
     await forget(rig, 1)
     rig.clock.now_s += CONFIRM_S
+    assert rung(caplog.records) == set()
     ran = await rig.run(queue=CONFIRMATION)
     assert (len(ran.received), ran.failed) == (3, [])
+    assert rung(caplog.records) == {"Forgotten"}
     after = await rig.redis("XRANGE", rig.basis.keys.log(ANN), "-", "+")
     assert after[:2] == [before[0], before[2]]
     ((position, fields),) = after[2:]
@@ -120,6 +125,7 @@ async def test_a_place_for_copies_that_stays_away_does_not_hold_up_a_mailbox_for
     said = [(record.levelname, record.message) for record in caplog.records]
     assert said.count(("WARNING", "a message comes back later")) == TRIES - 1
     assert said.count(("ERROR", "a delivered push is not confirmed")) == 2
+    assert "Unconfirmed" in rung(caplog.records)
 
 
 async def test_a_copy_that_cannot_be_read_or_appended_ends_among_the_dead_letters(rig: DeliverRig) -> None:

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from tests.support.command import Command, Ran
+from tests.support.command import Command
+from tests.support.doctor import findings, one
 from tests.support.faulty_gateway import Answer, FaultyGateway
 from tests.support.gateway import free_port
 from tests.support.lambda_events import environment
@@ -16,31 +17,6 @@ from tests.support.queue_set import QueueSet, event, letter
 from tests.support.stored import Stored
 
 PAGE = Answer(200, b"<html>", ((b"content-type", b"text/html"),))
-
-
-def findings(ran: Ran) -> dict[str, tuple[str, str]]:
-    """Return level and advice by what was found."""
-    found: dict[str, tuple[str, str]] = {}
-    what = ""
-    for line in ran.out.splitlines():
-        if line.startswith(" "):
-            found[what] = (found[what][0], line.strip().removeprefix("-> "))
-        else:
-            level, _, rest = line.partition(" ")
-            what = rest.strip()
-            found[what] = (level, "")
-    assert ran.err == ""
-    return found
-
-
-def one(ran: Ran, name: str) -> tuple[str, str, str]:
-    """Return level, words and advice of the one finding about a thing that is not well."""
-    (told,) = [
-        (level, what, fix)
-        for what, (level, fix) in findings(ran).items()
-        if what.startswith(f"{name}: ") and level != "ok"
-    ]
-    return told
 
 
 # -- the log

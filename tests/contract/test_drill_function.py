@@ -16,6 +16,7 @@ from shared.drill_report import DrillReport
 from shared.errors import BadNumberError, LogUnavailableError
 from shared.settings import Function, Settings
 from shared.start import Basis
+from tests.support.alarm_lines import rung
 from tests.support.faulty_gateway import cheap_tls, plain_upstash
 from tests.support.gateway import Gateway, GatewayThread, RedisServer
 from tests.support.lambda_events import environment
@@ -71,6 +72,7 @@ def test_a_healthy_deployment_keeps_every_promise_while_its_feed_is_dropped(
     assert report.only_measured == ("failover of the database: it has no call for one",)
     [record] = [record for record in caplog.records if record.message == "drill"]
     assert (record.levelno, vars(record)["report"]) == (logging.INFO, report.as_json())
+    assert rung(caplog.records) == set()
 
 
 def test_an_outage_is_measured_and_what_never_arrives_is_reported_as_lost(
@@ -96,6 +98,7 @@ def test_an_outage_is_measured_and_what_never_arrives_is_reported_as_lost(
     assert 0 < report.lost <= report.queued
     assert not report.is_good
     assert [record.levelno for record in caplog.records if record.message == "drill"] == [logging.ERROR]
+    assert "PromiseBroken" in rung(caplog.records)
 
 
 def test_a_drill_that_cannot_begin_fails_as_the_log_does(make_drill: MakeDrill) -> None:

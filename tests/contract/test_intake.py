@@ -14,6 +14,7 @@ import pytest
 from infra.local.queues import CONFIRMATION, DEAD_LETTERS, DELIVERY
 from shared.delivery import Death
 from shared.keys import Keys
+from tests.support.alarm_lines import rung
 from tests.support.broken_servers import broken
 from tests.support.deliver_rig import DeliverRig
 from tests.support.faulty_gateway import Answer as GatewayAnswer
@@ -88,6 +89,7 @@ async def test_with_log_and_queue_away_the_answer_is_503_within_3_s(
         async with webhook(settings) as process:
             refused(await process.push(push_of(1)))
             assert process.took_s < ANSWER_S
+            assert "PushLeft" in rung(process.logged())
 
 
 async def test_an_answer_takes_3_s_also_when_the_keys_had_to_be_fetched_first(rig: DeliverRig) -> None:

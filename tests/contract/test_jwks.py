@@ -15,6 +15,7 @@ from shared import jwks
 from shared.counts import Counts
 from shared.errors import UnknownKeyError
 from shared.jwks import LAST_GOOD_S, MAX_FRESH_S, REFETCH_AFTER_S, RETRY_EMPTY_AFTER_S, KeySet
+from tests.support.alarm_lines import rung
 from tests.support.key_server import KeyServer
 from tests.support.published_keys import published
 from tests.support.signing import Issuer
@@ -504,6 +505,7 @@ async def test_what_happens_is_told_and_no_kid_is(world: World, caplog: pytest.L
     assert [vars(record)["held"] for record in told] == [1, 1, 1]
     assert {vars(record)["keys"] for record in told} == {"test_keys"}
     assert "status 500" in vars(told[1])["reason"]
+    assert [rung([record]) for record in told] == [set(), {"KeysAway"}, {"KeysAway"}]
     assert not any("secret-kid" in str(vars(record)) for record in caplog.records)
     assert world.counts.snapshot() == {
         "test_keys_fetched": 1,

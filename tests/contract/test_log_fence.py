@@ -14,6 +14,7 @@ import pytest
 from shared.errors import CursorAheadError, LogUnavailableError
 from shared.log import NOW, Log
 from shared.position import ZERO, Position
+from tests.support.alarm_lines import rung
 from tests.support.faulty_gateway import FaultyGateway
 from tests.support.gateway import RedisServer
 from tests.support.log_rig import Rig, found, gaps_of, rig, since
@@ -247,7 +248,7 @@ async def test_a_server_restarted_from_an_older_copy_of_its_file_is_fenced(tmp_p
 
 
 async def test_an_event_that_does_not_follow_the_newest_is_proof_of_a_loss(
-    faulty: FaultyGateway, redis_server: RedisServer
+    faulty: FaultyGateway, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log came back without it, others have appended on, and its clock has passed everything that was seen:
     only `prev` still tells. Everyone is told once, and the event follows.
@@ -270,6 +271,7 @@ async def test_an_event_that_does_not_follow_the_newest_is_proof_of_a_loss(
         after = await mine.positions(stranger, TOPIC, 1)
         await tab.until_positions([*kept, *lost, *after])
         assert process.hub.counters.fences == 1
+        assert rung(caplog.records) == {"Forgotten"}
         assert await told(mine, TOPIC, OTHER, cursor=kept[0]) == [TOPIC, OTHER]
         await process.reconcile()
         await process.reconcile()

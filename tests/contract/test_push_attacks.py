@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.keys import Keys
+from tests.support.alarm_lines import rung
 from tests.support.gateway import Gateway
 from tests.support.key_server import KeyServer
 from tests.support.lambda_events import Answer, LambdaFunction, check_problem, deployed, environment, redis_command
@@ -82,6 +83,8 @@ async def test_an_attack_is_refused_and_leaves_nothing(
 
     answer = await asyncio.to_thread(use)
     check_problem(answer, attack.status, attack.code)
+    # Only what Google has signed for somebody else is worth an alarm; what strangers send is not.
+    assert rung(caplog.records) == ({"PushForbidden"} if attack.code == "push_forbidden" else set())
     assert held(gateway, stage) == []
     said = answer.body.decode() + "".join(str(record.__dict__) for record in caplog.records)
     secret = attack.headers.get("authorization", "").rpartition(" ")[2]

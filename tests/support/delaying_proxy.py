@@ -1,4 +1,4 @@
-"""A TCP proxy between the stream process and the gateway: it delays each connection, and can fall silent.
+"""A TCP proxy between the stream process and the gateway: it delays each connection, and can fall silent or cut.
 
     async with DelayingProxy.running(delay) as proxy, Stack.running(directory, upstream=proxy):
         proxy.freeze("/subscribe/")
@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from infra.local.loopback import HOST, shut
@@ -37,6 +38,12 @@ class _Connection:
         self.request_line = request_line
         self.flows = asyncio.Event()
         self.flows.set()
+        self.cut = asyncio.Event()
+        self.asks = True
+        """Whether the last bytes that passed were the client's."""
+
+    def passes(self, *, client: bool) -> None:
+        self.asks = client
 
 
 class DelayingProxy:
@@ -84,6 +91,18 @@ class DelayingProxy:
             self._frozen_from_start = paths
         return len(frozen)
 
+    def cut(self, *paths: str) -> int:
+        """Close open connections whose path begins so, on both sides; returns how many."""
+        cut = [c for c in self._open if _path(c.request_line).startswith(paths)]
+        for connection in cut:
+            connection.cut.set()
+        return len(cut)
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait for an answer to what they have asked."""
+        return sum(connection.asks for connection in self._open)
+
     def thaw(self) -> None:
         """Let everything flow again, what was held back first."""
         self._frozen_from_start = ()
@@ -114,9 +133,21 @@ class DelayingProxy:
         delay = self._delay(line)
         answers, requests = await asyncio.open_connection(HOST, self.target_port)
         self._open.add(connection)
-        pipes = [
-            asyncio.ensure_future(_pipe(reader, requests, delay.request_s, connection.flows, first)),
-            asyncio.ensure_future(_pipe(answers, writer, delay.answer_s, connection.flows)),
+        pipes: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(
+                _pipe(
+                    reader,
+                    requests,
+                    delay.request_s,
+                    connection.flows,
+                    partial(connection.passes, client=True),
+                    first,
+                )
+            ),
+            asyncio.ensure_future(
+                _pipe(answers, writer, delay.answer_s, connection.flows, partial(connection.passes, client=False))
+            ),
+            asyncio.ensure_future(connection.cut.wait()),
         ]
         try:
             await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +165,7 @@ async def _pipe(
     writer: asyncio.StreamWriter,
     delay_s: float,
     flows: asyncio.Event,
+    passes: Callable[[], None],
     first: bytes = b"",
 ) -> None:
     """Forward until the reader ends. Order is kept; an end is passed on at once when nothing is before it."""
@@ -159,6 +191,7 @@ async def _pipe(
             if not data:
                 return
             await flows.wait()
+            passes()
             writer.write(data)
             await writer.drain()
     finally:

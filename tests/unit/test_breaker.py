@@ -11,6 +11,7 @@ import pytest
 from shared.breaker import FAILURES, FIRST_OPEN_S, OPEN_S, Breaker, State
 from shared.counts import Counts
 from shared.errors import CircuitOpenError, LogDefectError, LogUnavailableError
+from tests.support.alarm_lines import rung
 
 
 class Clock:
@@ -250,6 +251,33 @@ async def test_a_cancelled_call_is_no_failure(breaker: Breaker) -> None:
     assert (breaker.state, breaker.is_failing) == (State.CLOSED, False)
 
 
+async def test_a_call_that_failed_while_its_process_stood_still_shows_nothing(breaker: Breaker, clock: Clock) -> None:
+    """Frozen for a minute, every request that was under way is late, and the log has nothing to do with that."""
+    for _ in range(2 * FAILURES):
+        gate = Gate()
+        task = await begin(breaker, gate)
+        clock.now += 60.0
+        gate.end.set_exception(LogUnavailableError("late"))
+        with pytest.raises(LogUnavailableError):
+            await task
+    assert (breaker.state, breaker.is_failing) == (State.CLOSED, False)
+
+
+async def test_a_try_that_failed_while_its_process_stood_still_leaves_the_next_one_to_try(
+    breaker: Breaker, clock: Clock
+) -> None:
+    """As one that was cancelled."""
+    await fail(breaker, FAILURES)
+    clock.now += OPEN_S
+    gate = Gate()
+    task = await begin(breaker, gate)
+    clock.now += 60.0
+    gate.end.set_exception(LogUnavailableError("late"))
+    with pytest.raises(LogUnavailableError):
+        await task
+    assert await breaker.call(good) == "done"
+
+
 async def test_each_change_is_logged(breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """With the reason of the failure that opened it."""
     caplog.set_level("INFO", logger="tidemark.breaker")
@@ -262,3 +290,4 @@ async def test_each_change_is_logged(breaker: Breaker, clock: Clock, caplog: pyt
         (logging.WARNING, "half_open", None),
         (logging.INFO, "closed", None),
     ]
+    assert [rung([record]) for record in caplog.records] == [{"LogAway"}, set(), set()]

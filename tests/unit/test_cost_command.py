@@ -27,7 +27,7 @@ def test_the_tables_show_every_way_and_what_is_assumed(capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert re.search(r"^ +lambda +managed +fargate +cloudrun$", out, re.MULTILINE)
     assert re.search(r"^within 500 USD +no +yes +yes +yes$", out, re.MULTILINE)
-    assert "Recommended: fargate, with fixed 250 MB at Upstash, 77.04 USD a month" in out
+    assert "Recommended: fargate, with fixed 250 MB at Upstash, 73.89 USD a month" in out
     assert re.search(r"^  --memory-per-stream-kib +40  ", out, re.MULTILINE)
     assert max(map(len, out.splitlines())) <= 118
 

@@ -76,10 +76,10 @@ def test_a_bill_is_the_sum_of_its_lines_and_none_is_negative(given_: Assumptions
 
 
 def test_without_load_only_what_stands_all_the_time_costs() -> None:
-    """Machines and addresses, polls of the queue, metrics, alarms, a dashboard; on Lambda nothing of the streams."""
+    """Machines, addresses, polls, deliver's schedule, what watches, a secret; on Lambda nothing of the streams."""
     told = estimate(Assumptions(streams=0))
     costing = {one.shape.name: {line.what for line in one.lines if line.usd} for one in told.options}
-    standing = {"requests to the delivery queue", "metrics", "alarms", "dashboards"}
+    standing = {"GB-seconds", "requests to the delivery queue", "metrics", "alarms", "dashboards", "secrets"}
     assert costing == {
         "lambda": standing,
         # Idle processes reconcile, which is a few cents of traffic and of commands.

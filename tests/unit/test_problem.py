@@ -26,6 +26,7 @@ from shared.errors import (
     TopicForbiddenError,
 )
 from shared.problem import EXCEPTION_HANDLERS, problem
+from tests.support.alarm_lines import rung
 
 
 async def answer(error: Exception | None = None, *, method: str = "GET", path: str = "/") -> httpx.Response:
@@ -112,6 +113,7 @@ async def test_any_other_exception_is_500_and_tells_nothing(caplog: pytest.LogCa
     assert found.headers["content-type"] == "application/problem+json"
     assert "secret" not in found.text
     assert [record for record in caplog.records if record.exc_info and "secret" in str(record.exc_info[1])]
+    assert rung(caplog.records) == {"Defects"}
 
 
 async def test_an_unknown_path_is_404_in_the_same_form() -> None:
