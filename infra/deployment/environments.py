@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -12,8 +13,10 @@ from shared.settings import Function, Settings
 #: What the secret of a stage may hold: required ones first, then those that an option switches on.
 SECRETS: Final = ("UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN", "TIDEMARK_TOKEN_KEYS")
 SWITCHED_SECRETS: Final = {"SENTRY_DSN": "sentry", "TIDEMARK_BYPASS_SECRET": "bypass"}
-#: Lambda takes no larger environment, names and values together ("Lambda quotas").
+#: Lambda takes no larger environment ("Lambda quotas"), and measures it as JSON.
 MOST_BYTES: Final = 4096
+#: What the plugin adds: the version of the secret, a UUID.
+_VERSION: Final = {"TIDEMARK_SECRET_VERSION": "0" * 36}
 _RESOLVE: Final = re.compile(r"\{\{resolve:secretsmanager:[^:}]+:SecretString:([^:}]+)\}\}")
 _FAULTS: Final = re.compile(r"; (?=[A-Z][A-Z_]+ )")
 _OPTION: Final = re.compile(r"^(?:TIDEMARK|POWERTOOLS)_")
@@ -34,7 +37,7 @@ def faults_of(function: Function, environment: Mapping[str, Any], secret: Mappin
     except SettingsError as error:
         for fault in _FAULTS.split(str(error).removeprefix("settings: ")):
             yield f"{fault} ({_place(fault.split()[0])})"
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in resolved.items())
+    size = len(json.dumps({**resolved, **_VERSION}, ensure_ascii=False, separators=(",", ":")).encode())
     if size > MOST_BYTES:
         yield f"its variables are {size} bytes, and Lambda takes {MOST_BYTES}"
 

@@ -7,6 +7,7 @@ const fs = require("node:fs");
 const path = require("node:path");
 
 const FUNCTIONS = ["webhook", "stream", "replay", "deliver", "drill"];
+const STAGE = /^[a-z0-9][a-z0-9-]{0,31}$/; // as the functions take it; osls and AWS would take more
 const SWITCHES = {
   confirmation: ["on", "off"],
   sentry: ["on", "off"],
@@ -21,6 +22,7 @@ const NEEDED = [
   ["streams_on=managed", "managed_subnets"],
   ["streams_on=managed", "managed_security_groups"],
   ["cdn_domain", "cdn_certificate"],
+  ["cdn_certificate", "cdn_domain"],
   ["reserve_stream", "reserve_webhook"], // streams would starve it
 ];
 // Options that do not go together.
@@ -59,14 +61,18 @@ class Tidemark {
     return this.serverless.getProvider("aws").getStage();
   }
 
-  // A misspelt option would be no option, and osls would not say so.
+  // A misspelt option would be no option, and osls would not say so: neither of one given with the command, nor of one
+  // written under a stage.
   checkParameters() {
-    const file = this.serverless.configurationInput.params;
-    const known = new Set(Object.values(file).flatMap((options) => Object.keys(options ?? {})));
-    const given = [...this.given()].map((text) => text.split("=", 1)[0]);
-    const unknown = given.filter((name) => !known.has(name));
+    if (!STAGE.test(this.stage)) {
+      throw new this.error(`the stage's name must be 1-32 characters of a-z 0-9 -, not ${this.stage}`);
+    }
+    const { default: known, ...stages } = this.serverless.configurationInput.params;
+    const given = this.given().map((text) => text.split("=", 1)[0]);
+    const written = Object.values(stages).flatMap((options) => Object.keys(options ?? {}));
+    const unknown = [...new Set([...given, ...written])].filter((name) => !Object.hasOwn(known, name));
     if (unknown.length) {
-      throw new this.error(`no such option: ${unknown.join(", ")}; see infra/deployment/stages.yml`);
+      throw new this.error(`no such option: ${unknown.join(", ")}; see default in infra/deployment/stages.yml`);
     }
     for (const [name, allowed] of Object.entries(SWITCHES)) {
       const value = this.option(name);

@@ -61,8 +61,9 @@ def examine(stage: str, region: str, environments: Mapping[str, Mapping[str, Any
 
 def read_secret(name: str, region: str) -> tuple[Mapping[str, Any], str]:
     """Return what a secret holds, and its version. Raises PreflightError."""
-    client = botocore.session.Session().create_client("secretsmanager", region_name=region, config=_PATIENCE)
     try:
+        # A profile that is not there is found out here.
+        client = botocore.session.Session().create_client("secretsmanager", region_name=region, config=_PATIENCE)
         answer = client.get_secret_value(SecretId=name)
     except ClientError as error:
         raise PreflightError(_refused(name, region, error.response["Error"])) from None

@@ -137,10 +137,35 @@ def test_an_environment_that_lambda_would_not_take_is_told() -> None:
     assert str(MOST_BYTES) in fault
 
 
+def test_an_environment_is_measured_as_lambda_does() -> None:
+    """As JSON, with the variable that is added to it: what is just too large then is found out before."""
+    secret = {**SECRET, "TIDEMARK_TOKEN_KEYS": f"k1:{'k' * 64}"}
+    told = {name: secret[name] for name in (*REDIS, "TIDEMARK_TOKEN_KEYS")} | {"TIDEMARK_SECRET_VERSION": "v" * 36}
+    room = MOST_BYTES - len(json.dumps(told, separators=(",", ":")))
+    for more, faults in ((room, 0), (room + 1, 1)):
+        keys = f"k1:{'k' * (64 + more)}"
+        assert (
+            len(list(faults_of(Function.STREAM, ENVIRONMENTS["stream"], {**secret, "TIDEMARK_TOKEN_KEYS": keys})))
+            == faults
+        )
+
+
+def test_a_profile_that_is_not_there_is_told(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, as everything else."""
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    code, _, told = stage.look()
+    assert code == 1
+    assert "nobody" in told
+    assert len(told.splitlines()) == 1
+
+
 def test_options_that_are_misspelt_or_make_no_sense_are_refused(tmp_path: Path) -> None:
     """They would be passed over. And one function alone is not deployed: it would get names of secrets."""
     refused = {
-        ("package", "confrim=on"): "no such option: confrim; see infra/deployment/stages.yml",
+        ("package", "confrim=on"): "no such option: confrim; see default in infra/deployment/stages.yml",
+        ("package", "cdn_certificate=arn"): "the option cdn_certificate needs cdn_domain",
+        ("package", "alarm_wait_s=soon"): "the alarm PushesWait needs a number above 0, not soon",
+        ("package --stage Prod", "sentry=on"): "the stage's name must be 1-32 characters of a-z 0-9 -, not Prod",
         ("package", "sentry=yes"): "the option sentry must be on or off, not yes",
         ("package", "streams_on=managed"): "the option streams_on=managed needs managed_subnets",
         ("deploy function -f webhook", "sentry=on"): "osls deploy function would write",
@@ -155,3 +180,13 @@ def test_options_that_are_misspelt_or_make_no_sense_are_refused(tmp_path: Path) 
         told = pool.map(said, range(len(refused)), *zip(*refused, strict=True))
     for expected, found in zip(refused.values(), told, strict=True):
         assert expected in found
+
+
+def test_an_option_that_is_misspelt_under_a_stage_is_refused(tmp_path: Path) -> None:
+    """That is where a team writes them down."""
+    osls = Osls(tmp_path)
+    stages = osls.project / "infra/deployment/stages.yml"
+    stages.write_text(stages.read_text().replace("\nprod:\n", "\nprod:\n  alarm_mail: ops@example.com\n"))
+    ran = osls.run("package", "--stage", "prod")
+    assert ran.returncode == 1
+    assert "no such option: alarm_mail" in ran.stdout + ran.stderr

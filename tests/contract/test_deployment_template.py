@@ -242,6 +242,9 @@ def test_options_reach_the_functions_that_read_them(plain: Template, everything:
     confirming = {name: settings.queues.confirm_s for name, settings in after.items() if settings.queues is not None}
     assert confirming == {"webhook": 45, "deliver": 45, "drill": 45}
     assert not [name for name in FUNCTIONS if "TIDEMARK_CONFIRM_S" in plain.environment(name)]
+    # None is told to send copies before it may: the webhook would take no push until then.
+    for name in confirming:
+        assert "ConfirmSending" in everything.resources[logical_id(name)]["DependsOn"]
     auth = before["webhook"].push_auth
     assert auth is not None
     assert (auth.audience, auth.service_account) == ("tidemark-dev", PUSH_ACCOUNT)

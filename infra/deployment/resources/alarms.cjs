@@ -3,6 +3,13 @@
 
 const capital = (name) => name[0].toUpperCase() + name.slice(1);
 
+// What is no number would be written as null, and only CloudFormation would say so, in the middle of a deployment.
+const threshold = (row) => {
+  const value = Number(row.below ?? row.least ?? 1);
+  if (!(value > 0)) throw new Error(`the alarm ${row.name} needs a number above 0, not ${row.below ?? row.least}`);
+  return value;
+};
+
 const alarm = (stage, row, measured) => ({
   Type: "AWS::CloudWatch::Alarm",
   Properties: {
@@ -11,7 +18,7 @@ const alarm = (stage, row, measured) => ({
     ...measured,
     Period: row.period_s ?? 300,
     EvaluationPeriods: row.periods ?? 1,
-    Threshold: Number(row.below ?? row.least ?? 1),
+    Threshold: threshold(row),
     ComparisonOperator: row.below === undefined ? "GreaterThanOrEqualToThreshold" : "LessThanThreshold",
     TreatMissingData: row.below === undefined ? "notBreaching" : "breaching",
     AlarmActions: [{ Ref: "AlarmTopic" }],
