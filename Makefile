@@ -98,5 +98,5 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(BIN)/python
 # The JavaScript client that the gateway is held to, and what is measured beside us. Without node these tests are
 # skipped and that peer is left out, and both say so.
 $(VENV)/.node: package-lock.json | $(BIN)/python
-	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; fi
-	@touch $@
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund && touch $@; \
+	else echo "npm is missing: without it nothing is deployed, and some tests are skipped" >&2; fi
